@@ -1,0 +1,139 @@
+"""Reading and writing files that an agent may have touched.
+
+Every function takes a folder that we trust (`base`, a project or a workspace) and a name below it with `/`
+between its parts. Each part is opened without following links, so that a link put anywhere below `base`
+is an error and never leads out of it.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from dispatch_queue.errors import UntrustedPath
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def parts_of(name: str) -> list[str]:
+    """The parts of a relative name. Raises UntrustedPath for an absolute one, `..`, empty parts and NUL."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise UntrustedPath(name, "not a plain relative name")
+    return parts
+
+
+@contextlib.contextmanager
+def _folder(base: Path, parts: list[str], *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder `base/parts`, each part opened without following a link."""
+    here = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for depth, part in enumerate(parts, 1):
+            try:
+                below = os.open(part, _FOLDER, dir_fd=here)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=here)
+                below = os.open(part, _FOLDER, dir_fd=here)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise UntrustedPath("/".join(parts[:depth]), "not a folder") from error
+                raise
+            os.close(here)
+            here = below
+        yield here
+    finally:
+        os.close(here)
+
+
+@contextlib.contextmanager
+def _regular(base: Path, name: str, flags: int) -> Iterator[int]:
+    *above, last = parts_of(name)
+    with _folder(base, above) as folder:
+        try:
+            handle = os.open(last, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644, dir_fd=folder)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EMLINK):
+                raise UntrustedPath(name, "is a link, not a file") from error
+            if error.errno in (errno.EISDIR, errno.ENXIO):
+                raise UntrustedPath(name, "is not a regular file") from error
+            raise
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise UntrustedPath(name, "is not a regular file")
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def read(base: Path, name: str, *, limit_bytes: int) -> bytes:
+    """The bytes of a regular file.
+
+    Raises FileNotFoundError, and UntrustedPath for a link, a folder, a device or more than `limit_bytes`.
+    """
+    with _regular(base, name, os.O_RDONLY) as handle, open(handle, "rb", closefd=False) as stream:
+        data = stream.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise UntrustedPath(name, f"is larger than {limit_bytes} bytes")
+    return data
+
+
+def write(base: Path, name: str, data: bytes, *, replace: bool = True, mode: int = 0o644) -> None:
+    """Put a file in place whole: a temporary file beside it, then a rename. Missing folders are made.
+
+    With `replace=False` an existing file is left alone and FileExistsError raised, also in a race of two.
+    Raises UntrustedPath for a link among the folders, OSError (ENOSPC, EROFS, …) with nothing half-written.
+    """
+    *above, last = parts_of(name)
+    with _folder(base, above, make=True) as folder:
+        temporary = f".{last}.{secrets.token_hex(6)}.tmp"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=folder)
+        try:
+            with open(handle, "wb") as stream:
+                stream.write(data)
+            if replace:
+                os.rename(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+                return
+            os.link(temporary, last, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except IsADirectoryError as error:
+            raise UntrustedPath(name, "is not a regular file") from error
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder)
+
+
+def append(base: Path, name: str, data: bytes) -> None:
+    """Add `data` at the end of an existing file in one write, so that what another process writes stays.
+
+    For the files that two write at once (plan.md in shared isolation); all others are written by `write`.
+    Raises FileNotFoundError, UntrustedPath.
+    """
+    with _regular(base, name, os.O_WRONLY | os.O_APPEND) as handle:
+        os.write(handle, data)
+
+
+def names(base: Path, folder: str) -> list[str]:
+    """What stands in a folder, sorted; empty where it does not exist. Raises UntrustedPath for a link."""
+    try:
+        with _folder(base, parts_of(folder)) as handle:
+            return sorted(os.listdir(handle))
+    except FileNotFoundError:
+        return []
+
+
+def make_folder(base: Path, folder: str) -> None:
+    """Make a folder and those above it. Raises UntrustedPath where a link or a file is in the way."""
+    with _folder(base, parts_of(folder), make=True):
+        pass
+
+
+def remove(base: Path, name: str) -> None:
+    """Remove a file, or a link as such; a missing one is fine."""
+    *above, last = parts_of(name)
+    with contextlib.suppress(FileNotFoundError), _folder(base, above) as folder:
+        os.unlink(last, dir_fd=folder)
