@@ -7,6 +7,7 @@ is an error and never leads out of it.
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -115,6 +116,14 @@ def append(base: Path, name: str, data: bytes) -> None:
     """
     with _regular(base, name, os.O_WRONLY | os.O_APPEND) as handle:
         os.write(handle, data)
+
+
+@contextlib.contextmanager
+def locked(base: Path, name: str) -> Iterator[int]:
+    """A descriptor of an existing file for reading and appending, under an exclusive flock until the end."""
+    with _regular(base, name, os.O_RDWR | os.O_APPEND) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
 
 
 def names(base: Path, folder: str) -> list[str]:

@@ -1,0 +1,120 @@
+"""ls, status, show, questions: what the files say."""
+
+import json
+from collections.abc import Sequence
+
+import click
+
+from dispatch_queue import overview
+from dispatch_queue.cli import render
+from dispatch_queue.cli.standing import Here
+from dispatch_queue.clock import SYSTEM
+from dispatch_queue.errors import Exit
+from dispatch_queue.overview import Card
+from dispatch_queue.states import FINAL
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_everywhere = click.option("--all", "everywhere", is_flag=True, help="Tasks of all projects of this machine.")
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _cards(here: Here, everywhere: bool) -> list[Card]:
+    here.reconcile()
+    bases = here.bases(everywhere or here.project.id is None)
+    return [card for base in bases for card in overview.cards(base)]
+
+
+def _print_table(cards: Sequence[Card]) -> None:
+    for text, state in render.table(cards, SYSTEM.now()):
+        click.secho(text, fg=render.COLOURS.get(state) if state else None)
+
+
+@click.command()
+@_everywhere
+@_as_json
+def ls(everywhere: bool, as_json: bool) -> int:
+    """List tasks, what needs you first."""
+    cards = _cards(Here(), everywhere)
+    if as_json:
+        print_json([render.as_json(card) for card in cards])
+    elif not cards:
+        click.echo('no tasks here yet. Dispatch one: dispatch submit "what to do"', err=True)
+    else:
+        _print_table(cards)
+    return Exit.DONE
+
+
+@click.command()
+@click.argument("task", required=False)
+@_everywhere
+@_as_json
+def status(task: str | None, everywhere: bool, as_json: bool) -> int:
+    """Say where TASK stands, item by item; without one, how many tasks are in which state, and what needs you."""
+    here = Here()
+    if task is None:
+        return _overall(_cards(here, everywhere), as_json)
+    home = here.task(task)
+    here.reconcile(home.id)
+    card = overview.look(home)
+    if as_json:
+        print_json(render.as_json(card))
+    else:
+        click.echo(render.summary(card))
+        for text in [*render.checklist(card), *render.attention(card)]:
+            click.echo(text)
+    return Exit.DONE
+
+
+def _overall(cards: Sequence[Card], as_json: bool) -> int:
+    counts = {str(state): sum(card.standing.state is state for card in cards) for state in overview.ORDER}
+    if as_json:
+        print_json({state: count for state, count in counts.items() if count})
+        return Exit.DONE
+    click.echo(", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no tasks")
+    needing = [card for card in cards if render.attention(card) and card.standing.state not in FINAL]
+    if needing:
+        _print_table(needing)
+    return Exit.DONE
+
+
+@click.command()
+@click.argument("task")
+@_as_json
+def show(task: str, as_json: bool) -> int:
+    """Show TASK: plan, questions and answers, attempts, result, and what to do next."""
+    here = Here()
+    home = here.task(task)
+    here.reconcile(home.id)
+    card = overview.look(home)
+    attempts = overview.attempts(home)
+    answers = overview.answered(home)
+    if as_json:
+        print_json(render.as_json(card) | {"attempts": attempts, "answered": answers})
+        return Exit.DONE
+    for text in render.page(card, attempts, answers, SYSTEM.now()):
+        click.echo(text)
+    return Exit.DONE
+
+
+@click.command()
+@_everywhere
+@_as_json
+def questions(everywhere: bool, as_json: bool) -> int:
+    """List the questions that wait for you, whole, each with the command that answers it."""
+    cards = [card for card in _cards(Here(), everywhere) if card.questions]
+    if as_json:
+        found = [{"task": card.id, "number": n, "text": text} for card in cards for n, text in card.questions.items()]
+        print_json(found)
+        return Exit.DONE
+    if not cards:
+        click.echo("no question waits", err=True)
+    for card in cards:
+        for number, text in sorted(card.questions.items()):
+            click.echo(f"{card.id}  question {number}:")
+            for part in render.plain(text).splitlines():
+                click.echo(f"    {part}")
+            click.echo(f'    dispatch answer {card.id} {number} "…"')
+    return Exit.DONE

@@ -1,0 +1,209 @@
+"""How tasks look on a terminal and as JSON: pure functions, compared with snapshots."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from dispatch_queue.clock import parse_stamp
+from dispatch_queue.overview import Card
+from dispatch_queue.plan import Mark
+from dispatch_queue.record import Entry, Isolation
+from dispatch_queue.states import State
+
+COLUMNS = ("TASK", "STATE", "ITEMS", "MODEL", "WHERE", "AGE")
+INDENT = 17
+_LINE = 160  # characters of a text shown in a list
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
+
+COLOURS: Mapping[State, str] = {
+    State.ASKING: "yellow",
+    State.PARKED: "yellow",
+    State.FAILED: "red",
+    State.RUNNING: "cyan",
+    State.DONE: "green",
+}
+
+
+def plain(text: str) -> str:
+    """Text of an agent with everything a terminal would obey shown as `\\x1b` and the like; line ends stay."""
+    return "".join(
+        char if char in "\n\t" or (char.isprintable() and not "\u202a" <= char <= "\u202e") else repr(char)[1:-1]
+        for char in text.replace("\r\n", "\n")
+    )
+
+
+def line(text: str, limit: int = _LINE) -> str:
+    """`plain` text on one line, cut to `limit` characters."""
+    one = " ".join(plain(text).split())
+    return one if len(one) <= limit else one[: limit - 1] + "…"
+
+
+def age(since: str, now: datetime) -> str:
+    """How long ago, in the largest unit that fits: `12m`."""
+    try:
+        seconds = max(0, int((now - parse_stamp(since)).total_seconds()))
+    except ValueError:
+        return "?"
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def attention(card: Card) -> list[str]:
+    """What a person has to know or do about a task, the fixing command last."""
+    standing = card.standing
+    if card.broken:
+        return [f"the record cannot be read: {line(card.broken)}"]
+    if card.questions:
+        lines = []
+        for number, text in sorted(card.questions.items()):
+            lines += [f"question {number}: {line(text)}", f'dispatch answer {card.id} {number} "…"']
+        return lines
+    if standing.state is State.FAILED:
+        return [line(standing.reason), f"dispatch show {card.id}"]
+    if standing.state in (State.WAITING, State.QUEUED) and standing.reason:
+        return [line(standing.reason)]
+    return []
+
+
+def where(card: Card) -> str:
+    """The host that runs a task, or ran it last."""
+    return card.standing.worker.partition(":")[0] or "-"
+
+
+def row(card: Card, now: datetime) -> tuple[str, ...]:
+    state = str(card.standing.state or "broken")
+    model = card.task.model if card.task else "?"
+    return (card.id, state, f"{card.done}/{card.total}", model, where(card), age(card.standing.changed, now))
+
+
+def table(cards: Sequence[Card], now: datetime) -> list[tuple[str, State | None]]:
+    """The lines of `dispatch ls`, each with the state it is coloured by."""
+    rows = [(card, row(card, now)) for card in cards]
+    widths = [max(len(COLUMNS[i]), *(len(cells[i]) for _, cells in rows)) for i in range(len(COLUMNS))]
+
+    def joined(cells: Sequence[str]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+    lines: list[tuple[str, State | None]] = [(joined(COLUMNS), None)]
+    for card, cells in rows:
+        lines.append((joined(cells), card.standing.state))
+        lines += [(" " * INDENT + text, None) for text in attention(card)]
+    return lines
+
+
+def checklist(card: Card) -> list[str]:
+    """The plan as lines: mark, number, text, and the agent's note under it."""
+    if card.plan is None:
+        return ["(the plan cannot be read right now)"]
+    lines = []
+    for item in card.plan.items:
+        lines.append(f"  [{item.mark.value}] {item.number}. {line(item.text, 200)}")
+        if item.note and item.mark is not Mark.OPEN:
+            lines += [f"        {part}" for part in plain(item.note).splitlines()[:6]]
+    return lines
+
+
+def summary(card: Card) -> str:
+    """One line on where a task stands."""
+    standing = card.standing
+    reason = f": {line(standing.reason)}" if standing.reason else ""
+    return f"{card.id}  {standing.state}  {card.done}/{card.total}{reason}"
+
+
+def event_line(task_id: str, entry: Entry) -> str | None:
+    """A journal entry as `dispatch watch` tells it; None for one nobody waits for."""
+    facts = entry.facts
+    match entry.event:
+        case "tick":
+            mark = str(facts.get("mark", "?"))
+            return f"{task_id}  [{mark}] {facts.get('item')}. {line(str(facts.get('text', '')))}"
+        case "claim":
+            return f"{task_id}  attempt {facts.get('attempt')} begins on {facts.get('host', '?')}"
+        case "answer":
+            return f"{task_id}  question {facts.get('question')} is answered"
+        case "note":
+            return f"{task_id}  note: {line(str(facts.get('text', '')))}"
+        case "warning":
+            return f"{task_id}  warning: {line(str(facts.get('text', '')))}"
+    if entry.state in (State.QUEUED, State.PARKED, State.DONE, State.FAILED, State.CANCELLED, State.WAITING):
+        reason = f": {line(str(facts['reason']))}" if facts.get("reason") else ""
+        return f"{task_id}  {entry.state}{reason}"
+    return None
+
+
+def as_json(card: Card) -> dict[str, Any]:
+    """A task as data. Unknown is null."""
+    task, standing = card.task, card.standing
+    return {
+        "id": card.id,
+        "project": task.project if task else None,
+        "path": str(card.home.path),
+        "title": task.title if task else None,
+        "state": standing.state,
+        "reason": standing.reason or None,
+        "model": task.model if task else None,
+        "isolation": task.isolation if task else None,
+        "attempt": standing.attempt,
+        "items": {"done": card.done, "total": card.total},
+        "plan": [
+            {"number": item.number, "mark": item.mark.value, "text": item.text, "note": item.note or None}
+            for item in (card.plan.items if card.plan else ())
+        ],
+        "questions": [{"number": number, "text": text} for number, text in sorted(card.questions.items())],
+        "branch": standing.branch or None,
+        "worker": standing.worker or None,
+        "created": task.created if task else None,
+        "changed": standing.changed or None,
+        "broken": card.broken or None,
+    }
+
+
+def page(
+    card: Card, attempts: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], now: datetime
+) -> list[str]:
+    """`dispatch show`."""
+    lines = [summary(card)]
+    if card.broken or card.task is None:
+        return [*lines, *attention(card)]
+    lines.append(f"  {line(card.task.title)}")
+    lines.append(f"  {card.task.model}, {card.task.isolation}, submitted {age(card.task.created, now)} ago")
+    lines += ["", "plan", *checklist(card)]
+    if answers or card.questions:
+        lines += ["", "questions"]
+        for one in answers:
+            lines += [f"  {one['number']}. {line(one['question'])}", f"     → {line(one['answer'])}"]
+        lines += [f"  {number}. {line(text)}  (open)" for number, text in sorted(card.questions.items())]
+    if attempts:
+        lines += ["", "attempts", *(attempt_line(one, now) for one in attempts)]
+    if card.standing.branch:
+        lines += ["", f"branch  {card.standing.branch}"]
+    if (card.home.path / "output.md").is_file():
+        lines += ["", f"output  {card.home.path / 'output.md'}"]
+    steps = next_steps(card)
+    return lines + (["", "next", *(f"  {step}" for step in steps)] if steps else [])
+
+
+def attempt_line(result: Mapping[str, Any], now: datetime) -> str:
+    """An attempt's result.json on one line."""
+    if result.get("end") is None:
+        return f"  {result['attempt']}. {line(str(result.get('reason') or 'under way, or ended without a result'))}"
+    reason = f": {line(str(result['reason']))}" if result.get("reason") else ""
+    ended = age(str(result.get("ended", "")), now)
+    return f"  {result['attempt']}. {line(str(result['end']))}{reason} ({ended} ago on {line(str(result.get('host', '?')))})"
+
+
+def next_steps(card: Card) -> list[str]:
+    """The commands that make sense now."""
+    state = card.standing.state
+    steps = []
+    for number in card.questions:
+        steps.append(f'dispatch answer {card.id} {number} "…"')
+    if state in (State.RUNNING, State.ASKING):
+        steps += [f"dispatch logs {card.id} -f", f'dispatch note {card.id} "…"']
+    if state in (State.DONE, State.FAILED):
+        steps.append(f"dispatch logs {card.id}")
+    if card.isolation is Isolation.WORKTREE and card.standing.branch:
+        steps.append(f"dispatch diff {card.id}")
+    return steps

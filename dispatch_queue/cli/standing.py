@@ -1,0 +1,101 @@
+"""Where a command stands: its home, its project, its tasks, its way to Redis."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dispatch_queue import ids, registry, taskdir
+from dispatch_queue.errors import BadInput, StoreDown
+from dispatch_queue.home import dispatch_home
+from dispatch_queue.locks import MIRROR, is_held
+from dispatch_queue.project import Project, find
+from dispatch_queue.record import Ref
+from dispatch_queue.taskdir import TaskDir
+
+if TYPE_CHECKING:
+    from dispatch_queue.config.schema import Config
+    from dispatch_queue.store import Store
+
+
+class Here:
+    """The place a command was called in. Nothing is read before it is asked for."""
+
+    def __init__(self) -> None:
+        self.home: Path = dispatch_home()
+        self._project: Project | None = None
+        self._config: Config | None = None
+        self._store: Store | None = None
+
+    @property
+    def project(self) -> Project:
+        if self._project is None:
+            self._project = find(Path(os.getcwd()))
+        return self._project
+
+    @property
+    def config(self) -> "Config":
+        if self._config is None:
+            from dispatch_queue.config.load import load
+
+            loaded = load(self.home)
+            for notice in loaded.notices:
+                click.echo(f"note: {notice}", err=True)
+            self._config = loaded.config
+        return self._config
+
+    def store(self, *, start: bool = True) -> "Store":
+        """The store; with no Redis configured our own server and worker are started if need be. Raises StoreDown."""
+        if self._store is None:
+            from dispatch_queue import embedded
+
+            url = self.config.redis.url
+            if url is None:
+                if start:
+                    embedded.up(self.home, slots=self.config.worker.slots)
+                elif not embedded.is_up(self.home):
+                    raise StoreDown("dispatch's own server is not running", hint="dispatch up")
+                url = embedded.server_url(self.home)
+            from dispatch_queue.store import Store
+
+            self._store = Store(url)
+        return self._store
+
+    def task(self, given: str) -> TaskDir:
+        """The task of this project that `given` names: an id, or a unique prefix. Raises BadInput."""
+        known = taskdir.known_ids(self.project.path)
+        if not known:
+            raise BadInput(f"no tasks in {self.project.path}", hint='dispatch submit "what to do"')
+        return TaskDir(self.project.path, ids.resolve(given, known))
+
+    def ref(self, home: TaskDir) -> Ref:
+        project_id = self.project.id
+        if project_id is None:
+            raise BadInput(f"{self.project.path} has tasks but no .dispatch/project.yaml", hint="restore that file")
+        return Ref(project_id, home.id)
+
+    def reconcile(self, only: str | None = None) -> None:
+        """Bring the project up to date, unless a worker here keeps it so. Without Redis the files must do."""
+        from dispatch_queue import embedded
+
+        if self.project.id is None or not (self.project.path / taskdir.TASKS).is_dir():
+            return
+        if self.config.redis.url is None and not embedded.is_up(self.home):
+            return
+        if is_held(self.home, MIRROR):
+            return
+        from dispatch_queue.mirror import reconcile
+
+        try:
+            reconcile(self.store(start=False), self.project.path, self.project.id, only)
+        except StoreDown as error:
+            click.echo(f"warning: {error.message}; this is what the files say", err=True)
+
+    def bases(self, everywhere: bool) -> Sequence[Path]:
+        """The project's folder; with `everywhere` those of all projects of this host."""
+        if everywhere:
+            return sorted({*registry.projects(self.home).values()})
+        return [self.project.path]
+

@@ -1,0 +1,133 @@
+"""Questions and answers of a task: numbered files in its folder `ipc`.
+
+An agent writes `001.question`, the dispatcher `001.answer`, the agent `001.done`; `.done` ends the task. Files in
+the making (`*.tmp`, names with a leading dot) are not there yet; any other name is foreign and never opened.
+"""
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatch_queue import files
+from dispatch_queue.errors import BadInput, Refused
+
+QUESTION_LIMIT_BYTES = 64 * 1024
+ANSWER_LIMIT_BYTES = 64 * 1024
+LAST_NUMBER = 999
+FOLDER = "ipc"
+DONE = "ipc/.done"
+NO_TEXT = "(no text)"
+
+_NAME = re.compile(r"([0-9]{3})\.(question|answer|done)")
+
+
+class Kind(enum.StrEnum):
+    """What a numbered file is; also the end of its name."""
+
+    QUESTION = "question"
+    ANSWER = "answer"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Ipc:
+    """One look at the folder. `foreign` names are escaped, so that they can be shown."""
+
+    questions: Mapping[int, str]
+    answers: Mapping[int, str]
+    acknowledged: frozenset[int]
+    done: bool
+    foreign: tuple[str, ...]
+
+    @property
+    def open(self) -> tuple[int, ...]:
+        """The numbers of the questions that have no answer, lowest first."""
+        return tuple(sorted(self.questions.keys() - self.answers.keys()))
+
+
+def name_of(number: int, kind: Kind) -> str:
+    """The name below a task's folder: `ipc/001.question`. Raises BadInput for a number outside 1 to 999."""
+    if not 1 <= number <= LAST_NUMBER:
+        raise BadInput(f"no question can have the number {number}", hint=f"use a number from 1 to {LAST_NUMBER}")
+    return f"{FOLDER}/{number:03d}.{kind.value}"
+
+
+def look(base: Path, folder: str) -> Ipc:
+    """What stands in the folder `ipc` of the task folder `folder` below `base`; nothing where there is none.
+
+    Raises UntrustedPath for a link, a folder or too large a file in the place of a question, an answer or `.done`.
+    """
+    found: dict[Kind, dict[int, str]] = {kind: {} for kind in Kind}
+    foreign: list[str] = []
+    done = False
+    for name in files.names(base, f"{folder}/{FOLDER}"):
+        match = _NAME.fullmatch(name)
+        if name == ".done":
+            done = _read(base, f"{folder}/{DONE}", QUESTION_LIMIT_BYTES) is not None
+        elif match is not None and match[1] != "000":
+            number, kind = int(match[1]), Kind(match[2])
+            limit = ANSWER_LIMIT_BYTES if kind is Kind.ANSWER else QUESTION_LIMIT_BYTES
+            text = "" if kind is Kind.DONE else _read(base, f"{folder}/{name_of(number, kind)}", limit)
+            if text is not None:
+                found[kind][number] = text
+        elif not name.startswith(".") and not name.endswith(".tmp"):
+            foreign.append(_escaped(name))
+    return Ipc(
+        questions={number: text or NO_TEXT for number, text in found[Kind.QUESTION].items()},
+        # An answer without text is one that a person or a shell has only begun to write.
+        answers={number: text for number, text in found[Kind.ANSWER].items() if text},
+        acknowledged=frozenset(found[Kind.DONE]),
+        done=done,
+        foreign=tuple(foreign),
+    )
+
+
+def write_answer(base: Path, folder: str, number: int, text: str) -> None:
+    """Answer question `number` of the task folder `folder` below `base`.
+
+    Raises BadInput for a text that is empty or too long and for a number nobody asked; Refused (state
+    "answered") when an answer is there, also in a race of two; UntrustedPath; OSError with nothing written.
+    """
+    task = folder.rsplit("/", 1)[-1]
+    data = _answer(text)
+    question, answer = name_of(number, Kind.QUESTION), name_of(number, Kind.ANSWER)
+    if question.removeprefix(f"{FOLDER}/") not in files.names(base, f"{folder}/{FOLDER}"):
+        raise BadInput(f"task `{task}` asked no question {number}", hint=f"see its questions: `dispatch show {task}`")
+    try:
+        files.write(base, f"{folder}/{answer}", data, replace=False)
+    except FileExistsError as error:
+        raise Refused(
+            f"question {number} of task `{task}` is answered already",
+            state="answered",
+            hint=f"say more in a note: `dispatch note {task} TEXT`",
+        ) from error
+
+
+def _answer(text: str) -> bytes:
+    if not text.strip():
+        raise BadInput("the answer is empty", hint="give its text, or `-` to read it from standard input")
+    try:
+        data = (text.rstrip("\r\n") + "\n").encode()
+    except UnicodeEncodeError as error:
+        raise BadInput("the answer is not valid text: it cannot be written as UTF-8") from error
+    if len(data) > ANSWER_LIMIT_BYTES:
+        raise BadInput(
+            f"the answer has {len(data)} bytes, the limit is {ANSWER_LIMIT_BYTES}",
+            hint="put it into a file of the project and answer with the file's name",
+        )
+    return data
+
+
+def _read(base: Path, name: str, limit_bytes: int) -> str | None:
+    """The text of a file; None when it went away since it was listed."""
+    try:
+        return files.read(base, name, limit_bytes=limit_bytes).decode(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _escaped(name: str) -> str:
+    shown = name.encode(errors="backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)

@@ -1,0 +1,290 @@
+"""The home side of the mirror: keeps a task's home copy and Redis the same.
+
+`sync` brings home what a worker published, `push` sends what a person put into the home copy by hand. One process a
+host does this all the time (`HomeMirror`, in a worker); where none does, every command reconciles its project first.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+from pathlib import Path
+
+from dispatch_queue import files, ipc, keys, plan, registry, taskdir
+from dispatch_queue.clock import SYSTEM, Clock, stamp
+from dispatch_queue.errors import BadInput, DispatchError, Refused, StoreDown, UntrustedPath
+from dispatch_queue.home import host_name
+from dispatch_queue.locks import MIRROR, trying
+from dispatch_queue.record import Isolation, Ref, Standing, Task, draft, fold, notes_of
+from dispatch_queue.states import HELD, Event, State
+from dispatch_queue.store import Change, GuardFailed, Record, Store, step, write_questions
+from dispatch_queue.taskdir import Journal, TaskDir, Writer
+from dispatch_queue.tickets import key_of, message, queue_of
+from dispatch_queue.watching import Watch
+
+log = logging.getLogger(__name__)
+
+LISTEN_SECONDS = 1.0  # how soon a stop is noticed
+RETRY_SECONDS = 1.0  # after Redis was away
+
+
+def actor() -> str:
+    """Who acts, for the journal: `host:pid`."""
+    return f"{host_name()}:{os.getpid()}"
+
+
+def routing(task: Task) -> dict[str, str | int]:
+    """The fields of a record that never change: what a worker and a reader of Redis need to know of a task."""
+    return {
+        "title": task.title,
+        "model": task.model,
+        "backend": task.backend,
+        "isolation": task.isolation,
+        "home": task.host,
+        "queue": queue_of(task),
+        "priority": task.priority,
+        "attempts": task.attempts,
+    }
+
+
+def ticket(ref: Ref, task: Task | Record) -> bytes:
+    """A ticket for the next attempt of a task."""
+    queue = task.queue if isinstance(task, Record) else queue_of(task)
+    return message(ref, queue=queue, model=task.model, title=task.title, priority=task.priority)
+
+
+def queue_key(task: Task | Record) -> str:
+    """The list that `ticket` goes to."""
+    return key_of(task.queue if isinstance(task, Record) else queue_of(task), task.priority)
+
+
+def sync(store: Store, home: TaskDir, ref: Ref) -> Standing:
+    """Bring a home copy up to what Redis knows; returns where the task stands then.
+
+    Files before the journal, whose last line says how far the copy is. Raises StoreDown, FileNotFoundError when
+    the home copy is gone, UntrustedPath.
+    """
+    task = home.task()
+    with files.locked(home.base, home.name(taskdir.JOURNAL)) as handle:
+        journal = Journal(handle)
+        pulled = store.pull(ref, journal.seq)
+        shared = task.isolation is Isolation.SHARED
+        for name, data in pulled.files.items():
+            known = taskdir.writer_of(name)
+            # In shared isolation the home copy is the live one, and newer than what was published of it.
+            if known is not None and known[0] is Writer.AGENT and not shared:
+                home.write(name, data)
+            elif known is not None and known[0] is Writer.DISPATCHER:
+                with contextlib.suppress(FileExistsError):
+                    home.write(name, data, replace=False)
+        journal.append(pulled.entries)
+    entries = home.entries()
+    standing = fold(entries)
+    notes = notes_of(entries)
+    # While an attempt runs in the checkout itself, only its worker writes notes: two writers would write them twice.
+    if notes and not (shared and standing.state in HELD):
+        merge_notes(home, notes)
+    return standing
+
+
+def merge_notes(copy: TaskDir, notes: list[str]) -> bool:
+    """Append to a copy's plan the notes it lacks; returns whether there were any.
+
+    Appended in place in one write, so that an agent which edits the plan at this moment loses nothing.
+    """
+    try:
+        seen = copy.read(taskdir.PLAN)
+    except FileNotFoundError:
+        return False
+    merged = plan.merge_notes(seen, notes)
+    if merged == seen:
+        return False
+    files.append(copy.base, copy.name(taskdir.PLAN), merged[len(seen) :])
+    return True
+
+
+def push(store: Store, home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> Standing:
+    """Send what Redis does not know of a home copy: the task itself, answers written by hand.
+
+    Returns where the task stands by the home copy. Raises StoreDown.
+    """
+    standing = home.standing()
+    if standing.final:
+        return standing
+    if store.record(ref) is None:
+        enroll(store, home, ref, standing)
+    if not standing.questions:
+        return standing
+    seen = home.ipc()
+    for number in standing.questions:
+        if number in seen.answers:
+            publish_answer(store, home, ref, number, clock=clock)
+    return standing
+
+
+def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> None:
+    """Tell Redis of a task that only the files know: submitted while it was away, or lost there.
+
+    The journal's own entries are not sent: the record goes on from their last seq.
+    """
+    task = home.task()
+    waiting = standing.state in (State.WAITING, State.PARKED)
+    fields = routing(task) | {
+        "seq": standing.seq,
+        "attempt": standing.attempt,
+        "questions": write_questions(standing.questions),
+        "done": standing.done,
+        "total": standing.total,
+        "changed": standing.changed,
+        "reason": standing.reason,
+    }
+    store.enroll(
+        ref,
+        state=(standing.state or State.QUEUED) if waiting else State.QUEUED,
+        fields=fields,
+        home=task.host,
+        queue=queue_key(task),
+        ticket=None if waiting else ticket(ref, task),
+    )
+
+
+def publish_answer(store: Store, home: TaskDir, ref: Ref, number: int, *, clock: Clock = SYSTEM) -> bool:
+    """Tell Redis that question `number` has its answer in the home copy.
+
+    A parked task is queued again by the answer to its last open question. Returns False when the answer was known
+    already or nobody asks any more. Raises StoreDown.
+    """
+    name = ipc.name_of(number, ipc.Kind.ANSWER)
+    data = home.read(name)
+    while True:
+        record = store.record(ref)
+        if record is None or number not in record.questions:
+            return False
+        rest = [open_one for open_one in record.questions if open_one != number]
+        change = step(
+            Event.ANSWER,
+            at=stamp(clock.now()),
+            by=actor(),
+            reason=record.reason if rest else "",
+            facts={"question": number, "text": data.decode(errors="replace").strip()},
+            guard=("questions", write_questions(record.questions)),
+            stay=frozenset({State.RUNNING, State.QUEUED, State.WAITING, *([State.ASKING, State.PARKED] if rest else [])}),
+            fields={"questions": write_questions(rest)},
+            files={name: data},
+            ticket=ticket(ref, record),
+        )
+        try:
+            store.change(ref, change, home=record.home, queue=queue_key(record), live=record.worker)
+            return True
+        except GuardFailed:
+            continue
+        except Refused:
+            return False
+
+
+def publish_note(store: Store, ref: Ref, text: str, *, clock: Clock = SYSTEM) -> None:
+    """Add a dispatcher's note to a task's journal; whoever owns the plan now merges it in.
+
+    Raises Refused when Redis has no such task, StoreDown.
+    """
+    record = store.record(ref)
+    if record is None:
+        raise Refused(f"task `{ref.task}` is unknown to Redis", state="")
+    entry = draft("note", at=stamp(clock.now()), by=actor(), text=text)
+    store.change(ref, Change(entries=[entry]), home=record.home, live=record.worker)
+
+
+def reconcile(store: Store, base: Path, project_id: str, only: str | None = None) -> None:
+    """Sync and push every unfinished task of a project (or just one). A broken task is logged and passed over.
+
+    Raises StoreDown.
+    """
+    for task_id in [only] if only is not None else taskdir.known_ids(base):
+        _both(store, TaskDir(base, task_id), Ref(project_id, task_id))
+
+
+def _both(store: Store, home: TaskDir, ref: Ref) -> Standing | None:
+    try:
+        standing = home.standing()
+        if standing.final and store.record(ref) is None:
+            return standing
+        push(store, home, ref)
+        return sync(store, home, ref)
+    except StoreDown:
+        raise
+    except (FileNotFoundError, UntrustedPath, BadInput, OSError, DispatchError) as error:
+        log.warning("the home copy of %s cannot be mirrored: %s", ref, error, extra={"action": "mirror_failed"})
+        return None
+
+
+class HomeMirror:
+    """Mirrors the home copies of this host: hears news from Redis, and sees answers written by hand.
+
+    Only while it holds the host's lock; a second worker of the host waits for it.
+    """
+
+    def __init__(self, store: Store, home: Path, *, host: str) -> None:
+        self._store, self._home, self._host = store, home, host
+        self._stop = threading.Event()
+        self._asking: dict[Path, Ref] = {}  # ipc folder → the task with an open question
+        self._watch = Watch(self._seen, name="home-watch")
+        self._thread = threading.Thread(target=self._run, name="home-mirror", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=LISTEN_SECONDS * 3)
+        self._watch.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with trying(self._home, MIRROR) as ours:
+                if ours:
+                    self._mirror()
+            self._stop.wait(RETRY_SECONDS)
+
+    def _mirror(self) -> None:
+        while not self._stop.is_set():
+            try:
+                listener = self._store.listen(keys.home_channel(self._host), timeout_seconds=LISTEN_SECONDS)
+                try:
+                    self._look_at_all()
+                    while not self._stop.is_set():
+                        news = listener.next()
+                        if news is not None:
+                            self._look(Ref.parse(news))
+                finally:
+                    listener.close()
+            except (StoreDown, ValueError) as error:
+                log.warning("the home mirror pauses: %s", error, extra={"action": "mirror_pause"})
+                self._stop.wait(RETRY_SECONDS)
+
+    def _look_at_all(self) -> None:
+        for project_id, base in registry.projects(self._home).items():
+            for task_id in taskdir.known_ids(base):
+                self._look(Ref(project_id, task_id))
+
+    def _look(self, ref: Ref) -> None:
+        base = registry.path_of(self._home, ref.project)
+        if base is None:
+            return
+        home = TaskDir(base, ref.task)
+        if not home.exists():
+            return
+        standing = _both(self._store, home, ref)
+        folder = home.path / "ipc"
+        if standing is not None and standing.questions:
+            self._asking[folder] = ref
+        else:
+            self._asking.pop(folder, None)
+        self._watch.set(self._asking)
+
+    def _seen(self, folders: set[Path]) -> None:
+        for folder in folders:
+            ref = self._asking.get(folder)
+            base = registry.path_of(self._home, ref.project) if ref else None
+            if ref is not None and base is not None:
+                with contextlib.suppress(StoreDown, DispatchError, OSError):
+                    push(self._store, TaskDir(base, ref.task), ref)

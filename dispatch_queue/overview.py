@@ -1,0 +1,116 @@
+"""A task as a person looks at it, read off its home copy alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dispatch_queue import files, taskdir
+from dispatch_queue.errors import DispatchError, UntrustedPath
+from dispatch_queue.plan import Plan
+from dispatch_queue.record import Isolation, Standing, Task
+from dispatch_queue.states import State
+from dispatch_queue.taskdir import TaskDir, read_plan_or_none
+
+RESULT_LIMIT_BYTES = 1024 * 1024
+
+# What needs a person comes first.
+ORDER = (
+    State.ASKING,
+    State.PARKED,
+    State.FAILED,
+    State.RUNNING,
+    State.QUEUED,
+    State.WAITING,
+    State.DONE,
+    State.CANCELLED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What there is to know of a task. `plan` is None while it cannot be read; `broken` says why the record cannot."""
+
+    home: TaskDir
+    task: Task | None
+    standing: Standing
+    plan: Plan | None = None
+    questions: Mapping[int, str] = field(default_factory=dict)  # the open ones
+    broken: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.home.id
+
+    @property
+    def done(self) -> int:
+        return self.plan.done if self.plan else self.standing.done
+
+    @property
+    def total(self) -> int:
+        return len(self.plan.items) if self.plan else self.standing.total
+
+    @property
+    def isolation(self) -> Isolation | None:
+        return self.task.isolation if self.task else None
+
+
+def look(home: TaskDir) -> Card:
+    """The card of a task. Never raises for what stands in its files."""
+    try:
+        task = home.task()
+        standing = home.standing()
+    except (DispatchError, OSError) as error:
+        return Card(home, None, Standing(), broken=str(error))
+    questions: dict[int, str] = {}
+    if not standing.final:
+        try:
+            seen = home.ipc()
+            questions = {number: seen.questions[number].strip() for number in seen.open}
+        except (UntrustedPath, OSError):
+            questions = {}
+    return Card(home, task, standing, read_plan_or_none(home), questions)
+
+
+def cards(base: Path) -> list[Card]:
+    """The tasks of a project, what needs a person first, then the newest change."""
+    found = [look(TaskDir(base, task_id)) for task_id in taskdir.known_ids(base)]
+    found.sort(key=lambda card: card.standing.changed, reverse=True)
+    return sorted(found, key=lambda card: ORDER.index(card.standing.state) if card.standing.state else -1)
+
+
+def attempts(home: TaskDir) -> list[dict[str, Any]]:
+    """result.json of every attempt that ended, in order; one that cannot be read is named with its number only."""
+    found = []
+    for name in sorted((n for n in files.names(home.base, home.name("attempts")) if n.isdigit()), key=int):
+        try:
+            data = files.read(home.base, home.name(f"attempts/{name}/result.json"), limit_bytes=RESULT_LIMIT_BYTES)
+            value = json.loads(data)
+        except FileNotFoundError:
+            value = {"attempt": int(name), "end": None}
+        except (DispatchError, OSError, ValueError) as error:
+            value = {"attempt": int(name), "end": None, "reason": str(error)}
+        found.append(value if isinstance(value, dict) else {"attempt": int(name), "end": None})
+    return found
+
+
+def answered(home: TaskDir) -> list[dict[str, Any]]:
+    """Questions that have their answer, in order."""
+    try:
+        seen = home.ipc()
+    except (DispatchError, OSError):
+        return []
+    return [
+        {"number": number, "question": seen.questions[number].strip(), "answer": seen.answers[number].strip()}
+        for number in sorted(seen.questions)
+        if number in seen.answers
+    ]
+
+
+def output(home: TaskDir) -> str | None:
+    """The artifact's text, or None without one."""
+    try:
+        return home.read(taskdir.OUTPUT).decode(errors="replace")
+    except (DispatchError, OSError):
+        return None

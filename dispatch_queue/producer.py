@@ -1,0 +1,241 @@
+"""What a person or a program asks for: submit a task, answer, note, cancel. Files first, then Redis."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatch_queue import ids, ipc, plan, registry, taskdir
+from dispatch_queue.clock import SYSTEM, Clock, stamp
+from dispatch_queue.errors import BadInput, Refused
+from dispatch_queue.home import host_name
+from dispatch_queue.mirror import actor
+from dispatch_queue.project import Project, ensure
+from dispatch_queue.record import Entry, Isolation, Ref, Task
+from dispatch_queue.states import FINAL, Event, State
+from dispatch_queue.taskdir import TaskDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dispatch_queue.store import Record, Store
+
+TITLE_LIMIT = 72  # characters
+TEXT_LIMIT_BYTES = 256 * 1024  # of a prompt, a context, a note
+CANCEL_WAIT_SECONDS = 30.0
+SELF_PLANNED_ITEM = "Replace this item by concrete steps sized to the work, then do them: {prompt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that a submit asks for, model already chosen. Empty means not given; times in seconds."""
+
+    prompt: str = ""
+    items: tuple[str, ...] = ()
+    plan: bytes | None = None
+    title: str = ""
+    name: str = ""
+    model: str = ""
+    backend: str = ""
+    preamble: str = ""
+    isolation: Isolation = Isolation.SHARED
+    context: str = ""
+    read: tuple[str, ...] = ()
+    pool: str = "local"
+    priority: int = 6
+    attempts: int = 3
+    timeout: int = 7200
+    question_timeout: int = 180
+
+    def fingerprint(self) -> str:
+        """A digest of all that is asked: two equal ones ask for the same."""
+        values = dataclasses.asdict(self) | {"plan": (self.plan or b"").decode(errors="replace")}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A task ready to be written: what `--dry-run` shows."""
+
+    task: Task
+    plan: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    task: Task
+    home: TaskDir
+    created: bool  # False: the same content was dispatched under this name before
+
+
+def _title(request: Request, parsed: plan.Plan | None) -> str:
+    if request.title.strip():
+        return " ".join(request.title.split())
+    if parsed is not None and parsed.title:
+        return parsed.title
+    said = request.prompt or (request.items[0] if request.items else "") or (parsed.items[0].text if parsed else "")
+    line = " ".join(said.split())
+    return line if len(line) <= TITLE_LIMIT else line[: TITLE_LIMIT - 1].rsplit(" ", 1)[0] + "…"
+
+
+def draft(request: Request, *, project_id: str, taken: Sequence[str] = (), clock: Clock = SYSTEM) -> Drafted:
+    """The task and the plan for a request. Raises BadInput, BadPlan; nothing is written."""
+    for what, text in (("prompt", request.prompt), ("context", request.context), ("title", request.title)):
+        if len(text.encode(errors="replace")) > TEXT_LIMIT_BYTES:
+            raise BadInput(f"the {what} has more than {TEXT_LIMIT_BYTES // 1024} KiB", hint="put it in a file: --read FILE")
+        if "\0" in text:
+            raise BadInput(f"the {what} contains a NUL character")
+    if request.plan is not None and request.items:
+        raise BadInput("--plan and --item were both given", hint="put the items into the plan file")
+    parsed = plan.parse(request.plan) if request.plan is not None else None
+    if parsed is None and not request.items and not request.prompt.strip():
+        raise BadInput("nothing to dispatch", hint='dispatch submit "what to do"  (or --item, --plan)')
+    title = _title(request, parsed)
+    self_planned = parsed is None and not request.items
+    if request.plan is not None:
+        plan_bytes = request.plan
+    else:
+        one = SELF_PLANNED_ITEM.format(prompt=" ".join(request.prompt.split()))
+        plan_bytes = plan.render(title, [one] if self_planned else request.items)
+    if request.name:
+        task_id = ids.check(request.name)
+    else:
+        named = request.title or (parsed.title if parsed else "")
+        task_id = ids.free(ids.from_title(named) if named else ids.from_prompt(request.prompt or title), taken)
+    task = Task(
+        id=task_id,
+        project=project_id,
+        title=title,
+        model=request.model,
+        backend=request.backend,
+        isolation=request.isolation,
+        host=host_name(),
+        created=stamp(clock.now()),
+        prompt=request.prompt,
+        preamble=request.preamble,
+        self_planned=self_planned,
+        context=request.context,
+        read=request.read,
+        pool=request.pool,
+        priority=request.priority,
+        attempts=request.attempts,
+        timeout=request.timeout,
+        question_timeout=request.question_timeout,
+        name=request.name,
+        fingerprint=request.fingerprint(),
+    )
+    return Drafted(task, plan_bytes)
+
+
+def record_locally(request: Request, project: Project, *, home: Path, clock: Clock = SYSTEM) -> Submitted:
+    """Write the task into its project. What is written is kept, whatever Redis says; `send` tells Redis.
+
+    Raises BadInput, BadPlan, and Refused for a name that was dispatched with other content.
+    """
+    draft(request, project_id="unwritten", clock=clock)  # bad input leaves not even a `.dispatch` behind
+    project = ensure(project)
+    assert project.id is not None
+    registry.register(home, project.id, project.path)
+    while True:
+        taken = frozenset(() if request.name else taskdir.known_names(project.path))
+        drafted = draft(request, project_id=project.id, taken=tuple(taken), clock=clock)
+        total = len(plan.parse(drafted.plan).items)
+        first = Entry(
+            seq=1,
+            at=drafted.task.created,
+            event=Event.SUBMIT,
+            by=actor(),
+            state=State.QUEUED,
+            facts={"done": 0, "total": total},
+        )
+        try:
+            return Submitted(drafted.task, taskdir.create(project.path, drafted.task, drafted.plan, first), created=True)
+        except FileExistsError:
+            if request.name:
+                return _same_name(request, TaskDir(project.path, request.name))
+
+
+def _same_name(request: Request, home: TaskDir) -> Submitted:
+    task = home.task()
+    if task.fingerprint == request.fingerprint():
+        return Submitted(task, home, created=False)
+    raise Refused(
+        f"task `{task.id}` was dispatched before with other content",
+        state="taken",
+        hint=f"choose another --name, or look at it: dispatch show {task.id}",
+    )
+
+
+def question_to_answer(home: TaskDir, number: int | None) -> int:
+    """Which question an answer is for: the given one, or the only open one. Raises BadInput."""
+    seen = home.ipc()
+    if number is not None:
+        return number
+    if len(seen.open) == 1:
+        return seen.open[0]
+    if not seen.open:
+        raise BadInput(f"task `{home.id}` has no open question", hint=f"dispatch show {home.id}")
+    listed = ", ".join(str(one) for one in seen.open)
+    raise BadInput(f"task `{home.id}` has several open questions: {listed}", hint=f'dispatch answer {home.id} N "…"')
+
+
+def answer(home: TaskDir, number: int | None, text: str) -> int:
+    """Write an answer into the home copy; the mirror, or `mirror.push`, tells Redis.
+
+    Returns the question's number. Raises BadInput, Refused when it is answered or the task is final.
+    """
+    standing = home.standing()
+    if standing.final:
+        raise Refused(
+            f"task `{home.id}` is {standing.state}; nobody waits for an answer",
+            state=str(standing.state),
+            hint=f"dispatch retry {home.id}",
+        )
+    chosen = question_to_answer(home, number)
+    ipc.write_answer(home.base, home.folder, chosen, text)
+    return chosen
+
+
+def check_note(home: TaskDir, text: str) -> str:
+    """The note as it will be written. Raises BadInput, Refused for a finished task."""
+    standing = home.standing()
+    if standing.final:
+        raise Refused(
+            f"task `{home.id}` is {standing.state}; a note would not be read",
+            state=str(standing.state),
+            hint=f"dispatch retry {home.id}",
+        )
+    text = text.strip()
+    if not text:
+        raise BadInput("the note is empty")
+    if len(text.encode(errors="replace")) > TEXT_LIMIT_BYTES or "\0" in text:
+        raise BadInput(f"the note is binary or has more than {TEXT_LIMIT_BYTES // 1024} KiB")
+    return text
+
+
+def cancel(store: "Store", ref: Ref, *, clock: Clock = SYSTEM) -> "Record":
+    """Cancel a task, and wait until its agent's processes are gone. Returns the record as it was before.
+
+    Raises Refused when the task is final already or unknown, StoreDown.
+    """
+    from dispatch_queue import keys
+    from dispatch_queue.store import step
+
+    record = store.record(ref)
+    if record is None or record.state in FINAL:
+        state = record.state if record else "unknown"
+        raise Refused(f"task `{ref.task}` is {state}; nothing to cancel", state=state, hint=f"dispatch show {ref.task}")
+    listener = store.listen(keys.home_channel(record.home), timeout_seconds=0.5)
+    try:
+        change = step(Event.CANCEL, at=stamp(clock.now()), by=actor(), reason="cancelled", fields={"questions": ""})
+        store.change(ref, change, home=record.home, live=record.worker)
+        until = clock.monotonic() + CANCEL_WAIT_SECONDS
+        while record.worker and clock.monotonic() < until:
+            now = store.record(ref)
+            if now is None or not now.worker:
+                break
+            listener.next()
+    finally:
+        listener.close()
+    return record

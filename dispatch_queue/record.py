@@ -1,0 +1,210 @@
+"""What is known of a task: what was asked (task.yaml), what happened (the journal), and where it stands.
+
+`Task` never changes after submit. `Entry` is a line of journal.jsonl. `Standing` is computed from entries alone
+(`fold`) or read from the Redis record, which holds the same facts.
+"""
+
+import dataclasses
+import enum
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispatch_queue.errors import BadInput, DispatchError
+from dispatch_queue.states import FINAL, Event, State
+
+FORMAT = 1  # of task.yaml and the journal; a reader refuses a newer one
+
+
+class Isolation(enum.StrEnum):
+    SHARED = "shared"
+    WORKTREE = "worktree"
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A task's name everywhere: the project's id and the task's id in it."""
+
+    project: str
+    task: str
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.task}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Ref":
+        """The ref that `str` wrote. Raises ValueError."""
+        project, _, task = text.partition("/")
+        if not project or not task or "/" in task:
+            raise ValueError(f"not a task reference: {text!r}")
+        return cls(project, task)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What was asked: the content of task.yaml. Times in seconds."""
+
+    id: str
+    project: str
+    title: str
+    model: str
+    backend: str
+    isolation: Isolation
+    host: str  # of the home copy
+    created: str  # as clock.stamp writes it
+    prompt: str = ""  # what the user said, for a plan the agent makes itself
+    preamble: str = ""  # an alias's addition to the prompt
+    self_planned: bool = False
+    context: str = ""
+    read: tuple[str, ...] = ()
+    pool: str = "local"
+    priority: int = 6  # of Celery on Redis: 0 is the highest; steps 0, 3, 6, 9
+    attempts: int = 3
+    timeout: int = 7200
+    question_timeout: int = 180
+    name: str = ""  # what --name said; with `fingerprint` it makes a second submit harmless
+    fingerprint: str = ""  # of all that was asked
+    format: int = FORMAT
+
+    @property
+    def ref(self) -> Ref:
+        return Ref(self.project, self.id)
+
+
+def dump_task(task: Task) -> bytes:
+    """`task` as YAML with one JSON value a line, so that reading it needs no YAML parser."""
+    values = dataclasses.asdict(task)
+    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    return "".join(lines).encode()
+
+
+class NewerFormat(DispatchError):
+    """The record was written by a newer version; it is left alone."""
+
+
+def load_task(data: bytes, *, name: str = "task.yaml") -> Task:
+    """The task that `dump_task` wrote. Unknown keys of a later minor version are passed over.
+
+    Raises BadInput for anything else, NewerFormat for a later format.
+    """
+    values: dict[str, Any] = {}
+    try:
+        for number, line in enumerate(data.decode().splitlines(), 1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            key, colon, value = line.partition(": ")
+            if not colon:
+                raise BadInput(f"{name}:{number}: not `key: value`: {line[:60]!r}")
+            values[key] = json.loads(value)
+        if int(values.get("format", FORMAT)) > FORMAT:
+            raise NewerFormat(
+                f"{name}: written by a newer version (format {values['format']}, this one reads {FORMAT})",
+                hint="pip install --upgrade dispatch-queue",
+            )
+        known = {item.name for item in dataclasses.fields(Task)}
+        values = {key: value for key, value in values.items() if key in known}
+        values["isolation"] = Isolation(values["isolation"])
+        values["read"] = tuple(values.get("read", ()))
+        return Task(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{name}: cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the journal. `seq` is given by Redis, one step a change; `facts` are the event's own."""
+
+    seq: int
+    at: str
+    event: str  # of states.Event, or `tick`, `note`, `attempt`, `warning`, …
+    by: str  # who acted: `host:pid`
+    state: State | None = None  # after this entry, where it changed
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        values = {"event": self.event, "at": self.at, "by": self.by, **self.facts}
+        return f'{{"seq":{self.seq},' + (f'"state":"{self.state}",' if self.state else "") + _json(values)[1:]
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def draft(event: str, *, at: str, by: str, **facts: Any) -> str:
+    """An entry without its seq and state, as the change script takes it: it adds both at the front."""
+    return _json({"event": event, "at": at, "by": by, **facts})
+
+
+def parse_entry(line: str) -> Entry:
+    """The entry of one line. Raises ValueError."""
+    values = json.loads(line)
+    if not isinstance(values, dict):
+        raise ValueError("not an object")
+    state = values.pop("state", None)
+    return Entry(
+        seq=int(values.pop("seq")),
+        event=str(values.pop("event")),
+        at=str(values.pop("at")),
+        by=str(values.pop("by")),
+        state=State(state) if state else None,
+        facts=values,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a task stands. Unknown is None or empty, never a guess."""
+
+    state: State | None = None
+    reason: str = ""
+    seq: int = 0
+    attempt: int = 0
+    done: int = 0  # items
+    total: int = 0
+    questions: tuple[int, ...] = ()  # open ones
+    worker: str = ""  # that holds it
+    branch: str = ""
+    changed: str = ""  # when it last did
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL
+
+
+def step(standing: Standing, entry: Entry) -> Standing:
+    """The standing after one more entry."""
+    facts = entry.facts
+    values: dict[str, Any] = {"seq": max(standing.seq, entry.seq), "changed": entry.at}
+    if entry.state is not None:
+        values["state"] = entry.state
+        values["reason"] = str(facts.get("reason", ""))
+    if entry.event == Event.CLAIM:
+        values["attempt"] = int(facts.get("attempt", standing.attempt + 1))
+        values["worker"] = str(facts.get("worker", ""))
+    if entry.state is not None and entry.state not in (State.RUNNING, State.ASKING):
+        values["worker"] = ""
+    if "done" in facts:
+        values["done"], values["total"] = int(facts["done"]), int(facts["total"])
+    if entry.event == Event.ASK:
+        values["questions"] = tuple(sorted({*standing.questions, int(facts["question"])}))
+    if entry.event == Event.ANSWER:
+        values["questions"] = tuple(n for n in standing.questions if n != int(facts["question"]))
+    if entry.state in FINAL:
+        values["questions"] = ()
+    if "branch" in facts:
+        values["branch"] = str(facts["branch"])
+    return dataclasses.replace(standing, **values)
+
+
+def fold(entries: Iterable[Entry]) -> Standing:
+    """Where a task stands after these entries, in their order."""
+    standing = Standing()
+    for entry in entries:
+        standing = step(standing, entry)
+    return standing
+
+
+def notes_of(entries: Iterable[Entry]) -> list[str]:
+    """The dispatcher's notes, oldest first."""
+    return [str(entry.facts.get("text", "")) for entry in entries if entry.event == "note"]

@@ -1,0 +1,346 @@
+"""Redis: the only module that imports it. Every change of a task is one call of `Store.change`."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dispatch_queue import keys
+from dispatch_queue.errors import ClaimLost, Refused, StoreDown
+from dispatch_queue.record import Entry, Ref, draft, parse_entry
+from dispatch_queue.states import Event, State, moves
+
+SOCKET_TIMEOUT_SECONDS = 5.0  # with None a half-open connection never recovers
+WORKER_FORGOTTEN_AFTER_SECONDS = 15
+RECORDS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A task as Redis knows it: the hash, typed. Unknown is empty or 0."""
+
+    ref: Ref
+    state: State
+    reason: str
+    seq: int
+    token: int
+    attempt: int
+    beat: int
+    worker: str
+    home: str  # host of the home copy
+    queue: str
+    title: str
+    model: str
+    priority: int
+    done: int
+    total: int
+    questions: tuple[int, ...]
+    changed: str
+    isolation: str
+    tries: int = 0  # attempts that ended without finishing, and were not parked or drained
+    idle: bool = False  # the last of them checked nothing
+
+    @classmethod
+    def read(cls, ref: Ref, found: Mapping[str, str]) -> "Record":
+        def number(name: str) -> int:
+            return int(found.get(name) or 0)
+
+        return cls(
+            ref=ref,
+            state=State(found["state"]),
+            reason=found.get("reason", ""),
+            seq=number("seq"),
+            token=number("token"),
+            attempt=number("attempt"),
+            beat=number("beat"),
+            worker=found.get("worker", ""),
+            home=found.get("home", ""),
+            queue=found.get("queue", ""),
+            title=found.get("title", ""),
+            model=found.get("model", ""),
+            priority=number("priority"),
+            done=number("done"),
+            total=number("total"),
+            questions=read_questions(found.get("questions", "")),
+            changed=found.get("changed", ""),
+            isolation=found.get("isolation", ""),
+            tries=number("tries"),
+            idle=bool(number("idle")),
+        )
+
+
+def write_questions(numbers: Sequence[int]) -> str:
+    """Open questions as the record's field has them."""
+    return ",".join(str(number) for number in sorted(numbers))
+
+
+def read_questions(text: str) -> tuple[int, ...]:
+    """What `write_questions` wrote."""
+    return tuple(int(number) for number in text.split(",") if number)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of a task. All of it happens, or nothing does.
+
+    `entries` are drafts (`record.draft`); the first carries the new state. `stay` names states in which the
+    event is taken note of without a move. `guard` is a field of the record and the value it must have.
+    `ticket` is sent when the task becomes queued.
+    """
+
+    entries: Sequence[str]
+    event: Event | None = None
+    token: int | None = None
+    guard: tuple[str, str] | None = None
+    stay: frozenset[State] = frozenset()
+    claim: bool = False
+    fields: Mapping[str, str | int] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    ticket: bytes | None = None
+
+
+def step(
+    event: Event, *, at: str, by: str, reason: str = "", facts: Mapping[str, Any] = MappingProxyType({}), **more: Any
+) -> Change:
+    """The change for `event`: its entry, the record's reason and time, and what else `Change` takes."""
+    fields = {"reason": reason, "changed": at, **more.pop("fields", {})}
+    known = {"reason": reason} if reason else {}
+    return Change(entries=[draft(event, at=at, by=by, **known, **facts)], event=event, fields=fields, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change led to."""
+
+    seq: int
+    state: State
+    token: int
+    attempt: int
+
+
+class GuardFailed(Refused):
+    """A guarded field had another value: somebody was quicker; look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What is new of a task. `seq` is -1 when Redis has no such task."""
+
+    seq: int
+    entries: tuple[Entry, ...]
+    files: Mapping[str, bytes]
+
+
+@contextlib.contextmanager
+def _answering(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError) as error:
+        raise StoreDown(f"Redis at {_shown(url)} does not answer: {error}", hint="dispatch doctor") from error
+    except redis.AuthenticationError as error:
+        raise StoreDown(f"Redis at {_shown(url)} refused the login: {error}", hint="dispatch doctor") from error
+    except redis.ResponseError as error:
+        raise StoreDown(f"Redis at {_shown(url)} refused a command: {error}", hint="dispatch doctor") from error
+
+
+def _shown(url: str) -> str:
+    """`url` without its password."""
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}{found}{rest.rpartition('@')[2]}"
+
+
+class Store:
+    """A connection to Redis; safe for threads. Every method raises StoreDown when Redis does not answer."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        # No retry inside: a change that was sent may have happened, and only the caller knows whether to ask again.
+        self._redis: redis.Redis = redis.Redis.from_url(
+            url,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            health_check_interval=5,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._scripts = {name: self._redis.register_script(_script(name)) for name in ("change", "pull", "beat", "enroll")}
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def ping(self) -> None:
+        with _answering(self.url):
+            self._redis.ping()
+
+    def change(self, ref: Ref, change: Change, *, home: str, queue: str = "", live: str = "") -> Changed:
+        """Do `change`; tell the host of the home copy, and the worker `live` if one is named.
+
+        Raises ClaimLost if the token is stale, GuardFailed, Refused if the state table has no such move,
+        StoreDown (then the change may or may not have happened).
+        """
+        want: dict[str, Any] = {
+            "ref": str(ref),
+            "fields": {key: str(value) for key, value in change.fields.items()},
+            "entries": list(change.entries),
+            "home": keys.home_channel(home),
+        }
+        if change.event is not None:
+            want["moves"] = moves(change.event) | {state.value: state.value for state in change.stay}
+        if change.token is not None:
+            want["token"] = change.token
+        if change.guard is not None:
+            want["guard"] = list(change.guard)
+        if change.claim:
+            want["claim"] = True
+        if live:
+            want["live"] = keys.live_channel(live)
+        arguments: list[str | bytes] = []
+        if change.ticket is not None:
+            want["ticket"] = change.ticket.decode()
+        for name, data in change.files.items():
+            arguments += [name, data]
+        with _answering(self.url):
+            answer: list[Any] = self._scripts["change"](
+                keys=[*_task_keys(ref), keys.tasks(), keys.queue(queue)],
+                args=[json.dumps(want), *arguments],
+            )
+        match answer[0]:
+            case b"ok":
+                return Changed(int(answer[1]), State(answer[2].decode()), int(answer[3]), int(answer[4]))
+            case b"stale":
+                raise ClaimLost(ref.task, token=change.token or 0, held=int(answer[1]))
+            case b"guard":
+                raise GuardFailed(f"task `{ref.task}` changed meanwhile", state=answer[1].decode())
+        state = answer[1].decode()
+        raise Refused(f"task `{ref.task}` is {state or 'unknown'}", state=state)
+
+    def enroll(
+        self, ref: Ref, *, state: State, fields: Mapping[str, str | int], home: str, queue: str, ticket: bytes | None
+    ) -> None:
+        """Make the record of a task that only files know. One that exists by now is left alone."""
+        with _answering(self.url):
+            self._scripts["enroll"](
+                keys=[keys.record(ref), keys.tasks(), keys.queue(queue)],
+                args=[str(ref), state, ticket or b"", keys.home_channel(home), *_flat(fields)],
+            )
+
+    def send(self, queue: str, ticket: bytes) -> None:
+        """Send a ticket once more; the claim makes a second one harmless."""
+        with _answering(self.url):
+            self._redis.lpush(keys.queue(queue), ticket)
+
+    def beat(self, claims: Mapping[Ref, int]) -> list[Ref]:
+        """Raise the heartbeat of every claim (ref → token); returns the refs another token holds now."""
+        if not claims:
+            return []
+        order = list(claims)
+        with _answering(self.url):
+            pipe = self._redis.pipeline(transaction=False)
+            for ref in order:
+                self._scripts["beat"](keys=[keys.record(ref)], args=[claims[ref]], client=pipe)
+            answers = pipe.execute()
+        return [ref for ref, answer in zip(order, answers, strict=True) if answer == 0]
+
+    def pull(self, ref: Ref, since: int) -> Pulled:
+        """Entries and files of `ref` that are newer than `since`."""
+        with _answering(self.url):
+            seq, lines, files = self._scripts["pull"](keys=_task_keys(ref), args=[since])
+        names = [name.decode() for name in files[::2]]
+        return Pulled(
+            seq=int(seq),
+            entries=tuple(parse_entry(line.decode()) for line in lines),
+            files=dict(zip(names, files[1::2], strict=True)),
+        )
+
+    def record(self, ref: Ref) -> Record | None:
+        """The task's record, or None."""
+        return self.records([ref]).get(ref)
+
+    def records(self, refs: Sequence[Ref] | None = None) -> dict[Ref, Record]:
+        """The records of `refs`, or of every task."""
+        with _answering(self.url):
+            if refs is None:
+                refs = [Ref.parse(name.decode()) for name in self._redis.smembers(keys.tasks())]  # type: ignore[union-attr]
+            found: dict[Ref, Record] = {}
+            for start in range(0, len(refs), RECORDS_AT_ONCE):
+                pipe = self._redis.pipeline(transaction=False)
+                some = refs[start : start + RECORDS_AT_ONCE]
+                for ref in some:
+                    pipe.hgetall(keys.record(ref))
+                for ref, raw in zip(some, pipe.execute(), strict=True):
+                    if b"state" in raw:
+                        found[ref] = Record.read(ref, {k.decode(): v.decode() for k, v in raw.items()})
+        return found
+
+    def announce(self, worker: str, facts: Mapping[str, str]) -> None:
+        """Say that a worker lives, and what it serves. Forgotten a while after the last call."""
+        with _answering(self.url):
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hset(keys.worker(worker), mapping={**facts})
+            pipe.expire(keys.worker(worker), WORKER_FORGOTTEN_AFTER_SECONDS)
+            pipe.sadd(keys.workers(), worker)
+            pipe.execute()
+
+    def leave(self, worker: str) -> None:
+        """Forget a worker."""
+        with _answering(self.url):
+            self._redis.delete(keys.worker(worker))
+            self._redis.srem(keys.workers(), worker)
+
+    def workers(self) -> dict[str, dict[str, str]]:
+        """What every live worker said of itself."""
+        with _answering(self.url):
+            names = [name.decode() for name in self._redis.smembers(keys.workers())]  # type: ignore[union-attr]
+            found = {}
+            for name in names:
+                facts = self._redis.hgetall(keys.worker(name))
+                if facts:
+                    found[name] = {k.decode(): v.decode() for k, v in facts.items()}  # type: ignore[union-attr]
+                else:
+                    self._redis.srem(keys.workers(), name)
+        return found
+
+    def listen(self, channel: str, *, timeout_seconds: float) -> "Listener":
+        """Subscribe to a channel of refs. Close the listener when done."""
+        return Listener(self.url, self._redis, channel, timeout_seconds)
+
+
+class Listener:
+    """News on one channel. What was said before it was made, or while Redis was away, is not heard."""
+
+    def __init__(self, url: str, client: redis.Redis, channel: str, timeout_seconds: float) -> None:
+        self._url, self._timeout = url, timeout_seconds
+        with _answering(url):
+            self._pubsub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            self._pubsub.subscribe(channel)
+            # The first message is the confirmation: from here on nothing is missed.
+            self._pubsub.get_message(timeout=SOCKET_TIMEOUT_SECONDS)
+
+    def next(self) -> str | None:
+        """The next message, or None when there was none in the time. Raises StoreDown."""
+        with _answering(self._url):
+            message = self._pubsub.get_message(timeout=self._timeout)
+        return message["data"].decode(errors="replace") if message else None
+
+    def close(self) -> None:
+        self._pubsub.close()
+
+
+def _script(name: str) -> str:
+    return (resources.files("dispatch_queue") / "scripts" / f"{name}.lua").read_text()
+
+
+def _flat(fields: Mapping[str, str | int]) -> list[str | int]:
+    return [part for pair in fields.items() for part in pair]
+
+
+def _task_keys(ref: Ref) -> list[str]:
+    return [keys.record(ref), keys.files(ref), keys.revisions(ref), keys.journal(ref)]
+
+

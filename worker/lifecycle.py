@@ -1,0 +1,56 @@
+"""Starts the services with the Celery worker and stops them with it, by Celery's signals."""
+
+import logging
+from typing import Any
+
+from celery import signals
+from kombu import Queue
+
+from dispatch_queue.config.load import load
+from worker.services import Services
+from worker.settings import queues, read_settings
+
+log = logging.getLogger(__name__)
+
+_running: list[Services] = []
+
+
+def running_services() -> Services:
+    """The services of this process. Raises LookupError outside a running worker."""
+    if not _running:
+        raise LookupError("no dispatch worker runs in this process")
+    return _running[0]
+
+
+def _configure(conf: Any, **_: Any) -> None:
+    """Before the worker is made: its slots and its queues. `-c` and `-Q` on the command line still win."""
+    settings = read_settings()
+    conf.worker_concurrency = settings.slots
+    conf.task_queues = [Queue(name) for name in queues(load(settings.home).config, settings)]
+
+
+def _start(sender: Any, **_: Any) -> None:
+    settings = read_settings()
+    consumed = list(sender.app.amqp.queues.consume_from)
+    services = Services(settings, queues=consumed)
+    services.start()
+    _running.append(services)
+
+
+def _stop(**_: Any) -> None:
+    """A first signal lets agents end in their time, a second one ends them at once."""
+    for services in _running:
+        services.stop(now=services.stopping.is_set())
+
+
+def _close(**_: Any) -> None:
+    while _running:
+        _running.pop().close()
+
+
+def connect() -> None:
+    """Hook into the worker that Celery is about to make. Calling it twice is harmless."""
+    signals.celeryd_init.connect(_configure, weak=False, dispatch_uid="dispatch-configure")
+    signals.worker_init.connect(_start, weak=False, dispatch_uid="dispatch-start")
+    signals.worker_shutting_down.connect(_stop, weak=False, dispatch_uid="dispatch-stop")
+    signals.worker_shutdown.connect(_close, weak=False, dispatch_uid="dispatch-close")

@@ -1,0 +1,185 @@
+"""What runs beside the attempts in a worker process: store, heartbeat, file watch, news, home mirror."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatch_queue import keys
+from dispatch_queue.clock import SYSTEM, Clock
+from dispatch_queue.errors import StoreDown
+from dispatch_queue.mirror import LISTEN_SECONDS, RETRY_SECONDS, HomeMirror, queue_key, ticket
+from dispatch_queue.record import Ref
+from dispatch_queue.states import State
+from dispatch_queue.store import Store
+from dispatch_queue.watching import Watch
+from worker.heartbeat import Heartbeat
+from worker.settings import Settings
+from worker.supervisor import Mailbox
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claim this worker holds."""
+
+    ref: Ref
+    token: int
+    slot: int
+    mailbox: Mailbox
+
+
+class Services:
+    """Started when the worker is, closed when its last attempt has ended."""
+
+    def __init__(self, settings: Settings, *, queues: list[str], clock: Clock = SYSTEM) -> None:
+        self.settings, self.clock = settings, clock
+        self.name = settings.name()
+        self.store = Store(settings.redis_url)
+        self.stopping = threading.Event()
+        self._queues = queues
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._held: dict[Ref, Held] = {}
+        self._watched: dict[Path, Mailbox] = {}
+        self._reminded: set[Mailbox] = set()
+        self._watch = Watch(self._files_changed, name="live-watch")
+        self._mirror = HomeMirror(self.store, settings.home, host=settings.host)
+        self._heartbeat = Heartbeat(
+            self.store,
+            self.name,
+            claims=self.claims,
+            facts=self._facts,
+            lost=lambda ref: self._tell(ref, "news"),
+            beaten=self._beaten,
+        )
+        self._news = threading.Thread(target=self._listen, name="live-news", daemon=True)
+
+    def start(self) -> None:
+        self._news.start()
+        self._mirror.start()
+        self._heartbeat.start()
+
+    def stop(self, *, now: bool = False) -> None:
+        """No more claims; running agents get their time to end (`now`: none) and are given back."""
+        self.stopping.set()
+        with self._lock:
+            held = list(self._held.values())
+        for one in held:
+            one.mailbox.tell("drain-now" if now else "drain")
+
+    def close(self) -> None:
+        """End the threads. What attempts published last is brought home first."""
+        self.stopping.set()
+        self._heartbeat.close()
+        self._closed.set()
+        self._mirror.close()
+        self._news.join(timeout=LISTEN_SECONDS * 3)
+        self._watch.close()
+        with contextlib.suppress(StoreDown):
+            self.store.leave(self.name)
+        self.store.close()
+
+    def put_back(self, ref: Ref) -> None:
+        """Send a ticket again that came while this worker is stopping."""
+        record = self.store.record(ref)
+        if record is not None and record.state is State.QUEUED:
+            self.store.send(queue_key(record), ticket(ref, record))
+
+    def claims(self) -> dict[Ref, int]:
+        """The claims held now: ref → token."""
+        with self._lock:
+            return {ref: held.token for ref, held in self._held.items()}
+
+    @contextlib.contextmanager
+    def holding(self, ref: Ref, token: int) -> Iterator[Held]:
+        """A claim, for the time of its attempt: it gets a slot, a heartbeat and a mailbox."""
+        with self._lock:
+            used = {held.slot for held in self._held.values()}
+            slot = next(number for number in range(len(used) + 1) if number not in used)
+            held = self._held[ref] = Held(ref, token, slot, Mailbox())
+        if self.stopping.is_set():
+            held.mailbox.tell("drain")
+        try:
+            yield held
+        finally:
+            with self._lock:
+                del self._held[ref]
+                self._reminded.discard(held.mailbox)
+            held.mailbox.close()
+
+    @contextlib.contextmanager
+    def watching(self, mailbox: Mailbox, *folders: Path) -> Iterator[None]:
+        """Tell `mailbox` of changes in these folders."""
+        with self._lock:
+            self._watched.update(dict.fromkeys(folders, mailbox))
+            self._watch.set(self._watched)
+        try:
+            yield
+        finally:
+            with self._lock:
+                for folder in folders:
+                    self._watched.pop(folder, None)
+                self._watch.set(self._watched)
+
+    def remind(self, mailbox: Mailbox) -> None:
+        """Wake this mailbox again when Redis answers."""
+        with self._lock:
+            self._reminded.add(mailbox)
+
+    def wait_for_store(self) -> bool:
+        """Wait a moment for Redis; False when the worker is to end first."""
+        return not self._closed.wait(RETRY_SECONDS) and not (self.stopping.is_set() and not self._answers())
+
+    def _answers(self) -> bool:
+        try:
+            self.store.ping()
+        except StoreDown:
+            return False
+        return True
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "host": self.settings.host,
+            "queues": " ".join(self._queues),
+            "slots": str(self.settings.slots),
+            "running": str(len(self.claims())),
+        }
+
+    def _beaten(self) -> None:
+        with self._lock:
+            reminded, self._reminded = self._reminded, set()
+        for mailbox in reminded:
+            mailbox.tell("news")
+
+    def _files_changed(self, folders: set[Path]) -> None:
+        with self._lock:
+            mailboxes = {self._watched[folder] for folder in folders if folder in self._watched}
+        for mailbox in mailboxes:
+            mailbox.tell("files")
+
+    def _tell(self, ref: Ref, word: str) -> None:
+        with self._lock:
+            held = self._held.get(ref)
+        if held is not None:
+            held.mailbox.tell(word)
+
+    def _listen(self) -> None:
+        while not self._closed.is_set():
+            try:
+                listener = self.store.listen(keys.live_channel(self.name), timeout_seconds=LISTEN_SECONDS)
+                try:
+                    for ref in self.claims():
+                        self._tell(ref, "news")
+                    while not self._closed.is_set():
+                        said = listener.next()
+                        if said is not None:
+                            self._tell(Ref.parse(said), "news")
+                finally:
+                    listener.close()
+            except (StoreDown, ValueError) as error:
+                log.warning("news pauses: %s", error, extra={"action": "news_pause"})
+                self._closed.wait(RETRY_SECONDS)

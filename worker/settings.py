@@ -1,0 +1,54 @@
+"""What a worker process knows of itself: its name, its host, its slots, where its files are."""
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatch_queue.embedded import server_url
+from dispatch_queue.home import dispatch_home, host_name
+
+from dispatch_queue.config.load import load
+from dispatch_queue.config.schema import Config
+
+DEFAULT_SLOTS = 8  # agents mostly wait for their model, so more than cores
+PORT_BASE, PORTS_PER_SLOT = 20000, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Read once at start; commands of backends are read again for every attempt."""
+
+    home: Path
+    host: str
+    redis_url: str
+    slots: int
+    drain_seconds: float
+
+    def name(self) -> str:
+        """This process's name among all workers."""
+        return f"{self.host}:{os.getpid()}"
+
+    def node(self) -> str:
+        """The node name Celery gives it by default."""
+        return f"celery@{socket.gethostname()}"
+
+
+def read_settings() -> Settings:
+    """The settings of this process. Raises BadConfig."""
+    home = dispatch_home()
+    config = load(home).config
+    return Settings(
+        home=home,
+        host=host_name(),
+        redis_url=config.redis.url or server_url(home),
+        slots=config.worker.slots or DEFAULT_SLOTS,
+        drain_seconds=float(config.worker.drain),
+    )
+
+
+def queues(config: Config, settings: Settings) -> list[str]:
+    """The queues this worker consumes: of its host, and of the backends it serves in its pool."""
+    served = config.worker.backends
+    names = sorted({"shell", *config.backends}) if served is None else sorted(served)
+    return [f"dispatch.host.{settings.host}", *(f"dispatch.{config.worker.pool}.{name}" for name in names)]

@@ -1,0 +1,223 @@
+"""Watches one agent from its start to the last of its processes: look, decide, act."""
+
+import enum
+import os
+import select
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import BinaryIO
+
+from dispatch_queue.clock import Clock
+from worker.process import AgentProcess, ProcessExit
+
+LOG_LIMIT_BYTES = 64 * 1024 * 1024  # of agent.log; the rest is counted, not kept
+TAIL_BYTES = 4096
+GRACE = timedelta(seconds=5)  # between TERM and KILL
+PARK_GRACE = timedelta(seconds=30)  # for the agent to write context.md after its question timed out
+_READS_AT_ONCE = 16
+
+
+class Stop(enum.StrEnum):
+    """Why a supervisor ends its agent."""
+
+    LOST = "lost"  # cancelled, or another worker holds the task
+    DRAIN = "drain"  # the worker stops
+    TIMEOUT = "timeout"
+    PARK = "park"  # nobody answered, and the agent did not stop by itself
+    BROKEN = "broken"  # the agent put something hostile into the task's record
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look at the world; times in seconds on one monotonic clock."""
+
+    now: float
+    exited: bool = False
+    lost: bool = False
+    broken: bool = False
+    drain_at: float = float("inf")
+    deadline: float = float("inf")
+    asked_since: float | None = None  # the oldest open question
+    question_timeout: float = float("inf")
+    stopping: bool = False
+
+
+def decide(seen: Seen) -> Stop | None:
+    """Why to stop the agent now, or None to let it work. Once it is being stopped, or has ended, nothing more."""
+    if seen.exited or seen.stopping:
+        return None
+    if seen.lost:
+        return Stop.LOST
+    if seen.broken:
+        return Stop.BROKEN
+    if seen.now >= seen.drain_at:
+        return Stop.DRAIN
+    if seen.now >= seen.deadline:
+        return Stop.TIMEOUT
+    if seen.asked_since is not None and seen.now >= seen.asked_since + seen.question_timeout:
+        return Stop.PARK
+    return None
+
+
+def wait_seconds(seen: Seen) -> float:
+    """How long nothing can become due, if nothing happens."""
+    due = [seen.deadline, seen.drain_at]
+    if seen.asked_since is not None:
+        due.append(seen.asked_since + seen.question_timeout)
+    return max(0.0, min(due) - seen.now)
+
+
+class Mailbox:
+    """What other threads tell a supervisor; waking it costs one byte in a pipe."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._lock = threading.Lock()
+        self._words: set[str] = set()
+        self._closed = False
+
+    def fileno(self) -> int:
+        return self._read
+
+    def tell(self, word: str) -> None:
+        """`files` changed, `news` came through Redis, `drain` or `drain-now`: the worker stops."""
+        with self._lock:
+            if self._closed:
+                return
+            first = not self._words
+            self._words.add(word)
+            if first:
+                os.write(self._write, b"!")
+
+    def take(self) -> set[str]:
+        """What was told since the last call."""
+        with self._lock:
+            words, self._words = self._words, set()
+            if words:
+                os.read(self._read, 1)
+            return words
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            os.close(self._read)
+            os.close(self._write)
+
+
+class Transcript:
+    """agent.log: raw, live, capped. Remembers the tail for messages."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._written = stream.tell()
+        self._dropped = 0
+        self.tail = b""
+
+    def write(self, data: bytes) -> None:
+        self.tail = (self.tail + data)[-TAIL_BYTES:]
+        kept = data[: max(0, LOG_LIMIT_BYTES - self._written)]
+        self._dropped += len(data) - len(kept)
+        if kept:
+            try:
+                self._stream.write(kept)
+                self._stream.flush()
+            except OSError:  # a full disk ends no agent
+                self._dropped += len(kept)
+            self._written += len(kept)
+
+    def close(self) -> None:
+        if self._dropped:
+            note = f"\n[{self._dropped} bytes were not kept: the transcript is full at {self._written} bytes]\n"
+            try:
+                self._stream.write(note.encode())
+            except OSError:
+                pass
+        self._stream.close()
+
+    def last_line(self) -> str:
+        """The last line that is not empty, as text."""
+        lines = [line.strip() for line in self.tail.decode(errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What a supervisor asks of its attempt at each turn."""
+
+    lost: bool
+    broken: bool
+    asked_since: float | None
+
+
+def supervise(
+    process: AgentProcess,
+    mailbox: Mailbox,
+    transcript: Transcript,
+    turn: Callable[[set[str]], Watching],
+    *,
+    clock: Clock,
+    timeout_seconds: float,
+    question_timeout_seconds: float,
+    drain_seconds: float,
+) -> tuple[ProcessExit, Stop | None]:
+    """Run until no process of the agent is left. `turn` is called with what was told, at the start and at each news.
+
+    Returns how the agent ended and why we stopped it, if we did.
+    """
+    poll = select.poll()
+    for handle in (process.output, process.status, mailbox.fileno()):
+        poll.register(handle, select.POLLIN)
+    deadline = clock.monotonic() + timeout_seconds
+    drain_at = float("inf")
+    stopped: Stop | None = None
+    ended: ProcessExit | None = None
+    words: set[str] = {"files", "news"}
+    output_open = True
+    while True:
+        if "drain" in words:
+            drain_at = min(drain_at, clock.monotonic() + drain_seconds)
+        if "drain-now" in words:
+            drain_at = clock.monotonic()
+        watching = turn(words)
+        now = clock.monotonic()
+        seen = Seen(
+            now=now,
+            exited=ended is not None,
+            lost=watching.lost,
+            broken=watching.broken,
+            drain_at=drain_at,
+            deadline=deadline,
+            asked_since=watching.asked_since,
+            question_timeout=question_timeout_seconds + PARK_GRACE.total_seconds(),
+            stopping=stopped is not None,
+        )
+        reason = decide(seen)
+        if reason is not None:
+            stopped = reason
+            process.terminate(GRACE)
+        if ended is not None and not output_open:
+            return ended, stopped
+        pause = 60.0 if stopped is not None else min(60.0, wait_seconds(seen))
+        ready = {handle for handle, _ in poll.poll(pause * 1000)}
+        if process.output in ready:
+            for _ in range(_READS_AT_ONCE):
+                data = process.read_output()
+                if data is None:
+                    output_open = False
+                    poll.unregister(process.output)
+                    break
+                if not data:
+                    break
+                transcript.write(data)
+        if process.status in ready and ended is None:
+            ended = process.read_status()
+            if ended is not None:
+                poll.unregister(process.status)
+                while output_open and (data := process.read_output()):
+                    transcript.write(data)
+                output_open = False  # whoever holds the pipe still is no process of ours
+        words = mailbox.take()

@@ -1,0 +1,97 @@
+"""What becomes of a task when its agent has ended: a pure decision over what was seen."""
+
+from dataclasses import dataclass
+
+from dispatch_queue.plan import Item, Mark, Plan
+from dispatch_queue.states import Event, FailReason
+from worker.livecopy import View
+from worker.process import ProcessExit
+from worker.supervisor import Stop
+
+_SHOWN = 3  # items named in a reason
+_ITEM_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """All that the decision needs. `tries` counts this attempt's predecessors that ended unfinished."""
+
+    view: View
+    exit: ProcessExit
+    stop: Stop | None
+    progressed: bool  # an item was checked, or the plan rewritten, in this attempt
+    last_line: str
+    strangers: tuple[str, ...] = ()
+    newly_blocked: tuple[int, ...] = ()  # items the agent marked [?] in this attempt
+    tries: int = 0
+    idle_before: bool = False
+    limit: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The event that ends the attempt. `counts`: it is one of the task's tries."""
+
+    event: Event
+    reason: str = ""
+    counts: bool = False
+
+
+def _failed(why: FailReason, text: str) -> Verdict:
+    return Verdict(Event.FAIL, f"{why}: {text}")
+
+
+def _named(item: Item) -> str:
+    text = item.text if len(item.text) <= _ITEM_CHARACTERS else item.text[: _ITEM_CHARACTERS - 1] + "…"
+    return f"{item.number} {text!r}"
+
+
+def unchecked(plan: Plan) -> str:
+    """The items that are not done, as a reason names them."""
+    left = [item for item in plan.items if item.mark is not Mark.DONE]
+    more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+    return "unchecked: " + ", ".join(_named(item) for item in left[:_SHOWN]) + more
+
+
+def how(exit: ProcessExit, last_line: str) -> str:
+    """How an agent ended, in words, with the last thing it said."""
+    said = f"; its last line: {last_line[:200]}" if last_line else ""
+    if exit.error:
+        return exit.error + said
+    if exit.signal is not None:
+        return f"the agent was killed by signal {exit.signal}{said}"
+    return f"the agent ended with exit status {exit.code}{said}"
+
+
+def conclude(end: End) -> Verdict | None:
+    """What the end of an agent means for its task; None when the task is not ours any more."""
+    view, plan = end.view, end.view.plan
+    if end.stop is Stop.LOST:
+        return None
+    if view.hostile:
+        return _failed(FailReason.AGENT, f"the agent broke the task's record: {view.hostile}")
+    if end.strangers:
+        return _failed(FailReason.AGENT, f"the agent wrote outside its task's record: {', '.join(end.strangers[:_SHOWN])}")
+    if view.broken:
+        return _failed(FailReason.AGENT, f"the agent left no readable plan: {view.broken}")
+    if view.finished:
+        return Verdict(Event.FINISH)
+    if end.stop is Stop.DRAIN:
+        return Verdict(Event.GIVE_BACK, "its worker stopped")
+    if end.stop is Stop.TIMEOUT:
+        return _failed(FailReason.TIMEOUT, f"the attempt's time is up; {unchecked(plan)}")
+    wrong = next((item for item in plan.items if item.mark is Mark.FAILED), None)
+    if wrong is not None:
+        return _failed(FailReason.ITEM, f"{_named(wrong)}: {wrong.note or 'no reason was given'}")
+    if view.ipc.open:
+        return Verdict(Event.PARK, f"question {view.ipc.open[0]}")
+    if end.newly_blocked:
+        return Verdict(Event.PARK, f"item {end.newly_blocked[0]} is blocked")
+    if not end.progressed and end.exit.code not in (0, None):
+        return _failed(FailReason.AGENT, how(end.exit, end.last_line))
+    missing = unchecked(plan) if not plan.complete else "every item is checked but ipc/.done is missing"
+    if not end.progressed and end.idle_before:
+        return _failed(FailReason.AGENT, f"two attempts in a row checked nothing; {how(end.exit, end.last_line)}; {missing}")
+    if end.tries + 1 >= end.limit:
+        return _failed(FailReason.AGENT, f"{end.limit} attempts ended unfinished; {missing}")
+    return Verdict(Event.GIVE_BACK, f"to be continued: {plan.done} of {len(plan.items)} items are checked", counts=True)
