@@ -3,8 +3,8 @@
 An item is a list line with a box, at any depth: `- [ ] text`, also with `*`, `+`, `1.` or `1)`. Not items: lines
 in a fenced or indented code block, in an HTML comment and in a quote. The rules are those of CommonMark, with
 three differences because people and agents indent carelessly: two columns are enough to stand under a numbered
-item, an item indented too far directly under another one is an item and not its continued sentence, and a
-comment that is never closed is text.
+item, an item indented too far directly under another one is an item and not its continued sentence, and only
+`-->` ends a comment, not the end of the list it stands in.
 """
 
 import re
@@ -144,7 +144,6 @@ class _Scanner:
         self._fence = b""
         self._fence_column = 0  # from which its closing line may be indented
         self._comment_end = 0
-        self._comments_close = True  # False once no `-->` is left
         self._blank = True  # the line before was blank
         self._code = False  # the last line of text was indented code
         self._paragraph = False  # the line before was one that the next may continue
@@ -190,8 +189,8 @@ class _Scanner:
         elif kind == "bullet":
             self._bullet(number, line, body, found.end(), column, start, end)
         elif kind == "comment":
-            hidden = self._hide(start + len(line) - len(body))
-            self._keep(None if hidden else line, end, paragraph=not hidden)
+            self._hide(start + len(line) - len(body))
+            self._keep(None, end)
         else:
             self._keep(line, end)
             if kind == "fence":
@@ -220,8 +219,9 @@ class _Scanner:
             found = _BLOCK.match(body, inner) if gap else None
             if found and found.lastgroup == "fence":
                 self._fence, self._fence_column, self._paragraph = found.group(), content, False
-            elif found and found.lastgroup == "comment" and self._hide(start + len(lead) + inner):
+            elif found and found.lastgroup == "comment":
                 self._paragraph = False
+                self._hide(start + len(lead) + inner)
             return
         if len(self.entries) == LIMIT_ITEMS:
             raise BadPlan(
@@ -254,13 +254,9 @@ class _Scanner:
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
         raise BadPlan(self.name, number, f"unknown mark in {shown!r}", hint="use one of `[ ]`, `[x]`, `[?]`, `[!]`")
 
-    def _hide(self, at: int) -> bool:
-        """Skip the comment that begins at `at`; False where it is not closed."""
-        if self._comments_close:
-            close = self.data.find(b"-->", at + 2)  # `<!-->` is a whole comment
-            self._comments_close = close >= 0
-            self._comment_end = close + 3
-        return self._comments_close
+    def _hide(self, at: int) -> None:
+        close = self.data.find(b"-->", at + 2)  # `<!-->` is a whole comment
+        self._comment_end = close + 3 if close >= 0 else len(self.data)
 
     def _keep(self, line: bytes | None, end: int, *, paragraph: bool = False, code: bool = False) -> None:
         """Give a line to the item that it stands under; None for one that is not shown."""

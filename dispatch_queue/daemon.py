@@ -178,7 +178,7 @@ class Daemon:
         pid = self.pid()
         with contextlib.suppress(psutil.Error, FileNotFoundError):
             process = psutil.Process(pid or 0)
-            if any(os.path.samefile(opened.path, self.pid_file) for opened in process.open_files()):
+            if any(self.pid_file.samefile(opened.path) for opened in process.open_files()):
                 return process
         return None
 
@@ -190,8 +190,8 @@ class Daemon:
                 return End.STOPPED
             time.sleep(LOOK_AGAIN_SLOWLY_SECONDS)
         host = self.facts().get("host", "another machine")
-        message = f"the {self.name} (process {self.pid()}, started on {host}) runs, but cannot be seen from {host_name()}"
-        raise DispatchError(message, hint=f"stop it where it runs: `dispatch down` on {host}")
+        message = f"the {self.name} runs as process {self.pid()} of {host}, which cannot be seen from {host_name()}"
+        raise DispatchError(message, hint=f"stop it there: `dispatch down` on {host}")
 
     def forget(self) -> None:
         """Remove what is only of use while it runs; the log stays. The caller holds the lock of the folder."""
@@ -230,9 +230,8 @@ class Tree:
         return True
 
     def end(self, grace: timedelta) -> None:
-        """Wait until no member is left; SIGKILL to those that outlive the grace. Raises DispatchError for what stays."""
-        started = SYSTEM.monotonic()
-        kill_at = started + grace.total_seconds()
+        """Wait until no member is left; SIGKILL to those that outlive the grace. Raises DispatchError if one stays."""
+        kill_at = SYSTEM.monotonic() + grace.total_seconds()
         give_up_at = kill_at + KILL_WITHIN.total_seconds()
         while left := self._look():
             now = SYSTEM.monotonic()

@@ -6,29 +6,36 @@ private to this user leads to the server. The append-only file is the data; ther
 
 import contextlib
 import os
-import shutil
-import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import dispatch_queue
-from dispatch_queue import files
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.daemon import LOOK_AGAIN_SECONDS, Daemon, End, locked
 from dispatch_queue.errors import DispatchError, StoreDown
 from dispatch_queue.home import host_name, run_folder
+from dispatch_queue.server import (
+    ANSWER_WITHIN,
+    ask,
+    forget_socket,
+    place_socket,
+    server_argv,
+    server_binary,
+    socket_of,
+    version_of,
+)
 
 COME_UP_WITHIN: Final = timedelta(seconds=10)
+HANGS_AFTER: Final = timedelta(seconds=5)  # as long as redis-py waits for an answer
 SHUT_DOWN_WITHIN: Final = timedelta(seconds=5)
 LOCK_WITHIN: Final = timedelta(seconds=60)  # longer than a `down` that has to kill
 DRAIN: Final = timedelta(seconds=10)
 SECOND_TERM_GRACE: Final = timedelta(seconds=5)
-
 
 # What tells a process that it works for one task. A daemon works for all.
 OF_A_TASK: Final = frozenset(
@@ -142,7 +149,7 @@ def down(home: Path, *, drain: timedelta = DRAIN) -> Down:
         worker, server = Daemon(run, "worker"), Daemon(run, "server")
         worker_end = worker.stop(drain, SECOND_TERM_GRACE)
         worker.forget()
-        server_end = End.STOPPED if _shut_down(run, server) else server.stop(SHUT_DOWN_WITHIN)
+        server_end = End.STOPPED if _shut_down(home, server) else server.stop(SHUT_DOWN_WITHIN)
         server.forget()
         forget_socket(run)
     return Down(server=server_end, worker=worker_end)
@@ -150,7 +157,7 @@ def down(home: Path, *, drain: timedelta = DRAIN) -> Down:
 
 def status(home: Path) -> Status:
     """What runs, as far as it can be seen from here; a server that hangs runs and does not answer."""
-    run = run_folder(home)
+    run = home / "run"
     path = socket_of(run)
     with _told(run):
         answers = is_up(home)
@@ -182,20 +189,20 @@ def _start_server(home: Path, run: Path) -> bool:
     """Start the server unless it runs; return when it answers. The caller holds the lock."""
     server = Daemon(run, "server")
     if server.alive() or is_up(home):
-        _await_server(socket_of(run), server, since=0)
+        _await_server(socket_of(run), server, HANGS_AFTER)
         return False
     path = place_socket(run)
     data = home / "redis"
     data.mkdir(mode=0o700, exist_ok=True)
     argv = server_argv(server_binary(os.environ), path, data)
     since = server.start(argv, cwd=data, env=_environment(home), facts={"binary": argv[0]})
-    _await_server(path, server, since=since)
+    _await_server(path, server, COME_UP_WITHIN, since=since)
     return True
 
 
-def _await_server(path: Path, server: Daemon, *, since: int) -> None:
+def _await_server(path: Path, server: Daemon, limit: timedelta, *, since: int = 0) -> None:
     """Return when the server works. Raises StoreDown with the log's end since byte `since`."""
-    deadline = SYSTEM.monotonic() + COME_UP_WITHIN.total_seconds()
+    deadline = SYSTEM.monotonic() + limit.total_seconds()
     said = ""
     while (left := deadline - SYSTEM.monotonic()) > 0:
         try:
@@ -210,25 +217,26 @@ def _await_server(path: Path, server: Daemon, *, since: int) -> None:
         if said.startswith("-") and not said.startswith("-LOADING"):
             raise _server_down(server, "cannot work", said, since)
         time.sleep(LOOK_AGAIN_SECONDS)
-    raise _server_down(server, f"does not answer after {COME_UP_WITHIN.total_seconds():g} s", said, since)
+    raise _server_down(server, f"did not answer within {limit.total_seconds():g} s", said, since)
 
 
 def _server_down(server: Daemon, what: str, said: str, since: int) -> StoreDown:
     host = server.facts().get("host", host_name())
-    where = f" on {host}" if host != host_name() else ""
     details = [line for line in (said.lstrip("-"), server.log_tail(since)) if line]
-    message = "\n".join([f"the local server (process {server.pid()}{where}) {what}", *details])
-    fix = f"`dispatch down{where and f'` there ({host}), then `dispatch up` here'}" if where else "`dispatch down && dispatch up`"
-    return StoreDown(message, hint=f"read {server.log}, then {fix}")
+    message = "\n".join([f"the local server (process {server.pid()} of {host}) {what}", *details])
+    where = "" if host == host_name() else f" on {host}"
+    return StoreDown(message, hint=f"read {server.log}, then `dispatch down`{where} and `dispatch up`")
 
 
-def _shut_down(run: Path, server: Daemon) -> bool:
-    """Ask the server to end; whether it did. Its append-only file is complete on disk then."""
-    path = socket_of(run)
+def _shut_down(home: Path, server: Daemon) -> bool:
+    """Ask a server that works to end; whether it did. Its append-only file is complete on disk then."""
+    if not is_up(home):
+        return False
     deadline = SYSTEM.monotonic() + SHUT_DOWN_WITHIN.total_seconds()
     with contextlib.suppress(OSError):
-        if ask(path, "SHUTDOWN NOSAVE", SHUT_DOWN_WITHIN):
-            return False  # it only answers to say why not
+        # NOSAVE: no snapshot, whose failure would stop the shutdown. An answer comes only when it does not shut down.
+        if ask(socket_of(home / "run"), "SHUTDOWN NOSAVE", SHUT_DOWN_WITHIN):
+            return False
         while server.alive() and SYSTEM.monotonic() < deadline:
             time.sleep(LOOK_AGAIN_SECONDS)
         return not server.alive()

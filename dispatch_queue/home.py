@@ -8,7 +8,7 @@ from dispatch_queue.errors import DispatchError
 
 
 def dispatch_home() -> Path:
-    """`$DISPATCH_HOME`, else `~/.dispatch`; absolute, it may not exist. Raises DispatchError where nothing says where."""
+    """`$DISPATCH_HOME`, else `~/.dispatch`; absolute, may not exist. Raises DispatchError if no home is known."""
     given = os.environ.get("DISPATCH_HOME") or "~/.dispatch"
     try:
         return Path(given).expanduser().absolute()

@@ -168,7 +168,9 @@ def publish_answer(store: Store, home: TaskDir, ref: Ref, number: int, *, clock:
             reason=record.reason if rest else "",
             facts={"question": number, "text": data.decode(errors="replace").strip()},
             guard=("questions", write_questions(record.questions)),
-            stay=frozenset({State.RUNNING, State.QUEUED, State.WAITING, *([State.ASKING, State.PARKED] if rest else [])}),
+            stay=frozenset(
+                {State.RUNNING, State.QUEUED, State.WAITING, *([State.ASKING, State.PARKED] if rest else [])}
+            ),
             fields={"questions": write_questions(rest)},
             files={name: data},
             ticket=ticket(ref, record),

@@ -114,3 +114,15 @@ def output(home: TaskDir) -> str | None:
         return home.read(taskdir.OUTPUT).decode(errors="replace")
     except (DispatchError, OSError):
         return None
+
+
+def workspace(home: TaskDir) -> Path | None:
+    """Where the newest attempt works, as its journal says; None if it does not."""
+    try:
+        entries = home.entries()
+    except (DispatchError, OSError):
+        return None
+    places = [
+        str(entry.facts["workspace"]) for entry in entries if entry.event == "attempt" and "workspace" in entry.facts
+    ]
+    return Path(places[-1]) if places else None

@@ -83,7 +83,9 @@ def draft(request: Request, *, project_id: str, taken: Sequence[str] = (), clock
     """The task and the plan for a request. Raises BadInput, BadPlan; nothing is written."""
     for what, text in (("prompt", request.prompt), ("context", request.context), ("title", request.title)):
         if len(text.encode(errors="replace")) > TEXT_LIMIT_BYTES:
-            raise BadInput(f"the {what} has more than {TEXT_LIMIT_BYTES // 1024} KiB", hint="put it in a file: --read FILE")
+            raise BadInput(
+                f"the {what} has more than {TEXT_LIMIT_BYTES // 1024} KiB", hint="put it in a file: --read FILE"
+            )
         if "\0" in text:
             raise BadInput(f"the {what} contains a NUL character")
     if request.plan is not None and request.items:
@@ -150,7 +152,9 @@ def record_locally(request: Request, project: Project, *, home: Path, clock: Clo
             facts={"done": 0, "total": total},
         )
         try:
-            return Submitted(drafted.task, taskdir.create(project.path, drafted.task, drafted.plan, first), created=True)
+            return Submitted(
+                drafted.task, taskdir.create(project.path, drafted.task, drafted.plan, first), created=True
+            )
         except FileExistsError:
             if request.name:
                 return _same_name(request, TaskDir(project.path, request.name))

@@ -16,6 +16,7 @@ from typing import Final
 
 from dispatch_queue import files, ids
 from dispatch_queue.errors import BadInput, UntrustedPath
+from dispatch_queue.home import dispatch_home
 
 RECORD: Final = ".dispatch"
 IGNORED: Final = f"{RECORD}/"
@@ -48,7 +49,7 @@ def find(start: Path) -> Project:
     tasks were submitted from the folder above it and `start` is in no repository of its own.
     """
     start = start.resolve()
-    home = _config_home()
+    home = dispatch_home().resolve()
     top: Path | None = None
     for folder in (start, *start.parents):
         is_home = folder / RECORD == home
@@ -58,10 +59,6 @@ def find(start: Path) -> Project:
             top = folder
     path = top or start
     return Project(path, read_id(path) if _is_ours(path) else None)
-
-
-def _config_home() -> Path:
-    return Path(os.environ.get("DISPATCH_HOME") or Path.home() / RECORD).resolve()
 
 
 def _is_ours(folder: Path) -> bool:
@@ -87,7 +84,7 @@ def read_id(path: Path) -> str | None:
     except (OSError, UntrustedPath, UnicodeDecodeError):
         return None
     found = [match[1] for line in text.splitlines() if (match := _ID_LINE.fullmatch(line))]
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 and ids.is_id(found[0]) else None
 
 
 def new_id(path: Path) -> str:
@@ -102,7 +99,7 @@ def ensure(project: Project) -> Project:
     Two at once agree on one id. Raises BadInput, with nothing made, where the project cannot be written to.
     """
     path = project.path
-    missing = [name for name in (_TASKS, RECORD) if not os.path.lexists(path / name)]
+    made = [path / name for name in (_TASKS, RECORD) if not os.path.lexists(path / name)]
     try:
         files.make_folder(path, _TASKS)
         _hide(path)
@@ -111,10 +108,12 @@ def ensure(project: Project) -> Project:
             with contextlib.suppress(FileExistsError):
                 files.write(path, _PROJECT, f"id: {new_id(path)}\n".encode(), replace=False)
             project_id = read_id(path)
-    except (OSError, UntrustedPath) as error:
-        for name in missing:
-            with contextlib.suppress(OSError):
-                (path / name).rmdir()
+    except (OSError, UntrustedPath, BadInput) as error:
+        for folder in made:
+            with contextlib.suppress(OSError):  # another command has put something there
+                folder.rmdir()
+        if isinstance(error, BadInput):
+            raise
         raise _unusable(path, error) from error
     if project_id is None:
         raise BadInput(
@@ -174,7 +173,7 @@ def _hide(path: Path) -> None:
         with _alone_in(common / "info"):
             if _hides(exclude):
                 return
-            if not exclude.exists():
+            if not os.path.lexists(exclude):
                 files.write(common, "info/exclude", line)
                 return
             old = exclude.read_bytes()

@@ -14,8 +14,9 @@ _LIMIT_BYTES = 8192
 
 
 def register(home: Path, project_id: str, path: Path) -> None:
-    """Remember where a project is; written only when it is new or has moved."""
+    """Remember where a project is; written only when it is new or has moved. Raises OSError."""
     if registered_path(home, project_id) != path:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.write(home, f"{_FOLDER}/{project_id}", str(path).encode(errors="surrogateescape"))
 
 

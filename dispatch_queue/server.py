@@ -53,6 +53,7 @@ def _major(binary: str) -> int:
 
 
 def server_argv(binary: str, path: Path, data: Path) -> list[str]:
+    """The command line of a server that listens at `path` and nowhere else, and keeps its data in `data`."""
     settings = {
         "port": "0",
         "unixsocket": str(path),

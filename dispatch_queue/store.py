@@ -169,7 +169,9 @@ class Store:
             health_check_interval=5,
             retry=Retry(NoBackoff(), 0),
         )
-        self._scripts = {name: self._redis.register_script(_script(name)) for name in ("change", "pull", "beat", "enroll")}
+        self._scripts = {
+            name: self._redis.register_script(_script(name)) for name in ("change", "pull", "beat", "enroll")
+        }
 
     def close(self) -> None:
         self._redis.close()
@@ -282,7 +284,7 @@ class Store:
         """Say that a worker lives, and what it serves. Forgotten a while after the last call."""
         with _answering(self.url):
             pipe = self._redis.pipeline(transaction=True)
-            pipe.hset(keys.worker(worker), mapping={**facts})
+            pipe.hset(keys.worker(worker), items=_flat(facts))
             pipe.expire(keys.worker(worker), WORKER_FORGOTTEN_AFTER_SECONDS)
             pipe.sadd(keys.workers(), worker)
             pipe.execute()
@@ -336,11 +338,9 @@ def _script(name: str) -> str:
     return (resources.files("dispatch_queue") / "scripts" / f"{name}.lua").read_text()
 
 
-def _flat(fields: Mapping[str, str | int]) -> list[str | int]:
+def _flat(fields: Mapping[str, str] | Mapping[str, str | int]) -> list[str | int]:
     return [part for pair in fields.items() for part in pair]
 
 
 def _task_keys(ref: Ref) -> list[str]:
     return [keys.record(ref), keys.files(ref), keys.revisions(ref), keys.journal(ref)]
-
-

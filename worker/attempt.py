@@ -42,7 +42,9 @@ def run(services: "Services", ref: Ref, tell: Tell) -> None:
     """
     record = services.store.record(ref)
     if record is None or record.state is not State.QUEUED:
-        log.info("ticket of %s dropped: %s", ref, record.state if record else "unknown", extra={"action": "ticket_drop"})
+        log.info(
+            "ticket of %s dropped: %s", ref, record.state if record else "unknown", extra={"action": "ticket_drop"}
+        )
         return
     claim = _claim(services, record)
     if claim is None:
@@ -158,7 +160,7 @@ class Attempt:
             project_id=task.project,
             task_id=task.id,
             attempt=self.number,
-            base=None,
+            branch=self._home.standing().branch or None,
         )
 
     def _invocation(self, task: Task, text: str, place: Workspace) -> Invocation:
@@ -177,7 +179,19 @@ class Attempt:
         live, task = prepared.live, self._task
         before = live.view
         log.info("attempt %d of %s started", self.number, self._ref, extra={"action": "attempt_start"})
-        self._send([("attempt", {"attempt": self.number, "pid": process.pid, "branch": self._place.branch or ""})])
+        self._send(
+            [
+                (
+                    "attempt",
+                    {
+                        "attempt": self.number,
+                        "pid": process.pid,
+                        "branch": self._place.branch or "",
+                        "workspace": str(self._place.path),
+                    },
+                )
+            ]
+        )
         self._say("task-progress", live)
         log_path = self._home.path / f"attempts/{self.number}/agent.log"
         folders = (live.copy.path, live.copy.path / "ipc")
@@ -197,7 +211,9 @@ class Attempt:
             process.close()
             transcript.close()
         if not exit.started:
-            self._end(Verdict(Event.FAIL, f"{FailReason.START}: {how(exit, transcript.last_line())}"), live=live, exit=exit)
+            self._end(
+                Verdict(Event.FAIL, f"{FailReason.START}: {how(exit, transcript.last_line())}"), live=live, exit=exit
+            )
             return
         self._turn(live, {"files", "news"})
         view = live.view
@@ -285,7 +301,7 @@ class Attempt:
                 reason=f"question {number}",
                 facts={"question": number, "text": text},
                 stay=frozenset({State.ASKING}),
-                fields={"questions": write_questions({*live.view.ipc.open, number})},
+                fields={"questions": write_questions(sorted({*live.view.ipc.open, number}))},
                 token=self._claim.token,
             )
         )
@@ -360,7 +376,11 @@ class Attempt:
             result = workspace.collect(self._place, task_id=self._ref.task, attempt=self.number)
         except (DispatchError, OSError) as error:
             facts["kept"] = str(self._place.path)
-            return Verdict(Event.FAIL, f"{FailReason.AGENT}: the work could not be committed: {error}") if verdict else None
+            return (
+                Verdict(Event.FAIL, f"{FailReason.AGENT}: the work could not be committed: {error}")
+                if verdict
+                else None
+            )
         facts["branch"] = self._place.branch or ""
         facts["commit"] = result.commit or ""
         if verdict is not None and verdict.event is Event.FINISH:
@@ -492,5 +512,3 @@ def reopen(copy: TaskDir, asked: ipc.Ipc) -> None:
         copy.write(taskdir.PLAN, data)
     if asked.done and not shown.complete:
         files.remove(copy.base, copy.name(ipc.DONE))
-
-

@@ -26,7 +26,7 @@ def _configure(conf: Any, **_: Any) -> None:
     """Before the worker is made: its slots and its queues. `-c` and `-Q` on the command line still win."""
     settings = read_settings()
     conf.worker_concurrency = settings.slots
-    conf.task_queues = [Queue(name) for name in queues(load(settings.home).config, settings)]
+    conf.task_queues = [Queue(name, routing_key=name) for name in queues(load(settings.home).config, settings)]
 
 
 def _start(sender: Any, **_: Any) -> None:

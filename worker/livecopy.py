@@ -5,18 +5,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from dispatch_queue import files, ipc, plan, taskdir
 from dispatch_queue.errors import BadPlan, UntrustedPath
+from dispatch_queue.ipc import Ipc
 from dispatch_queue.mirror import merge_notes
 from dispatch_queue.plan import Mark, Plan
 from dispatch_queue.record import Entry
 from dispatch_queue.taskdir import TaskDir, Writer
 
 _TRAVELLING = (taskdir.CONTEXT, taskdir.OUTPUT)
-_NO_IPC = ipc.Ipc(questions={}, answers={}, acknowledged=frozenset(), done=False, foreign=())
+_NO_IPC = Ipc(questions={}, answers={}, acknowledged=frozenset(), done=False, foreign=())
 _NOTE_LIMIT = 400  # characters of an item's note in the journal
 
 
@@ -26,8 +26,8 @@ class View:
 
     plan: Plan
     plan_bytes: bytes
-    ipc: ipc.Ipc = _NO_IPC
-    others: Mapping[str, tuple[int, int]] = MappingProxyType({})  # name → mtime in ns, size
+    ipc: Ipc = _NO_IPC
+    others: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # name → mtime in ns, size
     broken: str = ""  # plan.md is no plan right now; it may be half-written
     hostile: str = ""  # a link or a folder stands where a file must be
 

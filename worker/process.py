@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from dispatch_queue.errors import DispatchError
-from worker import warden
 
 MARK_VARIABLE: Final = "DISPATCH_TREE"
 READ_BYTES: Final = 65536
@@ -199,7 +198,7 @@ def spawn(command: Command) -> AgentProcess:
             stdin = _stdin(command.stdin)
             undo.callback(os.close, stdin)
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", _warden_file(), str(control_end), str(status_end), "--", *command.argv],
+                [*_warden(control_end, status_end), *command.argv],
                 stdin=stdin,
                 stdout=output_end,
                 stderr=output_end,
@@ -225,10 +224,11 @@ def _close_unless_in(kept: list[int], handle: int) -> None:
         os.close(handle)
 
 
-def _warden_file() -> str:
-    """The warden's bytecode where there is some, which spares each start the compiling."""
-    compiled = warden.__spec__.cached
-    return compiled if compiled is not None and Path(compiled).exists() else warden.__file__
+def _warden(control_end: int, status_end: int) -> list[str]:
+    """The words before an agent's own that put it under a warden, which is imported for its cached bytecode."""
+    program = "import sys; sys.path.append(sys.argv[1]); import warden; warden.main(sys.argv[2:])"
+    folder = str(Path(__file__).parent)
+    return [sys.executable, "-I", "-S", "-c", program, folder, str(control_end), str(status_end), "--"]
 
 
 def _stdin(data: bytes | None) -> int:

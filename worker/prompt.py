@@ -54,7 +54,9 @@ def build(
     if attempt > 1:
         parts.append(_again(plan, attempt=attempt, has_context=has_context, folder=folder))
     if exchanges:
-        said = "\n".join(f"- Question: {_quoted(question)}\n  Answer: {_quoted(answer)}" for question, answer in exchanges.items())
+        said = "\n".join(
+            f"- Question: {_quoted(question)}\n  Answer: {_quoted(answer)}" for question, answer in exchanges.items()
+        )
         parts.append(f"Questions that were answered before:\n{said}\n")
     context = _context(task, branch)
     if context:
@@ -75,7 +77,9 @@ def _again(plan: Plan, *, attempt: int, has_context: bool, folder: str) -> str:
     if has_context:
         lines.append(f"The earlier attempt left its notes in {folder}/context.md. Read them first.")
     if plan.complete:
-        lines.append(f"Every item is checked, but {folder}/ipc/.done is missing: make sure of the work, then create it.")
+        lines.append(
+            f"Every item is checked, but {folder}/ipc/.done is missing: make sure of the work, then create it."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -89,7 +93,7 @@ def _context(task: Task, branch: str | None) -> str:
         lines.append("Read these first:\n" + "\n".join(f"- {name}" for name in task.read))
     if branch:
         lines.append(
-            f"You work in a git worktree of your own, on branch {branch}. Commit as you see fit; do not switch branches. "
-            "What you leave uncommitted is committed for you at the end."
+            f"You work in a git worktree of your own, on branch {branch}. Commit as you see fit; do not switch "
+            "branches. What you leave uncommitted is committed for you at the end."
         )
     return "\n".join(lines)

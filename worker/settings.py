@@ -5,11 +5,10 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from dispatch_queue.embedded import server_url
-from dispatch_queue.home import dispatch_home, host_name
-
 from dispatch_queue.config.load import load
 from dispatch_queue.config.schema import Config
+from dispatch_queue.embedded import server_url
+from dispatch_queue.home import dispatch_home, host_name
 
 DEFAULT_SLOTS = 8  # agents mostly wait for their model, so more than cores
 PORT_BASE, PORTS_PER_SLOT = 20000, 20

@@ -5,11 +5,13 @@ folder of a checkout. Every function may raise GitFailed.
 """
 
 import contextlib
+import enum
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +30,8 @@ from worker.git import (
     names,
     run,
 )
+
+STAGE_TRIES: Final = 5  # a file may go away between the look and the reading
 
 # The bytes of the files themselves, as far as no .gitattributes says otherwise.
 _EXACT: Final = ("-c", "core.autocrlf=false")
@@ -173,7 +177,7 @@ def _private_index(worktree: Path, own: Path) -> Iterator[Path]:
     try:
         try:
             shutil.copyfile(own / "index", path)
-            run(["ls-files", "-z", "--unmerged"], worktree, environ={"GIT_INDEX_FILE": str(path)})
+            run(["ls-files", "--unmerged"], worktree, environ={"GIT_INDEX_FILE": str(path)})
         except (FileNotFoundError, GitFailed):  # an agent may have died while writing it
             path.unlink(missing_ok=True)
             if head(worktree):
@@ -192,28 +196,75 @@ def _staged(
     limit_bytes: int | None = None,
     config: Sequence[str] = (),
 ) -> tuple[str, tuple[str, ...]]:
-    """Stage all of the worktree in the index file; the tree, and the names that were left out."""
+    """Stage all of the worktree in the index file; the tree, and the names that were left out.
+
+    Not by `git add`, which gives up when a file goes away while it looks.
+    """
     environ = {"GIT_INDEX_FILE": str(index)}
-    words = ["ls-files", "-z", "--modified", "--others", "--exclude-standard", "--", *_but(skip)]
-    listed = set(names(run(words, worktree, environ=environ)))
-    left_out = sorted(name.rstrip("/") for name in listed if not _fits(worktree, name, limit_bytes))
-    words = [*config, "add", "--all", "--ignore-errors", "--pathspec-from-file=-", "--pathspec-file-nul"]
-    run(words, worktree, environ=environ, stdin="\0".join(_but([*skip, *left_out])), ok=(0, 1))
-    return run(["write-tree"], worktree, environ=environ).strip(), tuple(left_out)
+    for tries_left in reversed(range(STAGE_TRIES)):
+        words = ["ls-files", "-z", "--modified", "--others", "--exclude-standard", "--", *_but(skip)]
+        listed = set(names(run(words, worktree, environ=environ)))
+        unmerged = names(run(["ls-files", "-z", "--unmerged"], worktree, environ=environ))
+        conflicts = {line.partition("\t")[2] for line in unmerged}
+        look = _Look(worktree, limit_bytes)
+        fates = {name: look.fate(name) for name in listed | conflicts}
+        left_out = {name for name, fate in fates.items() if fate is _Fate.LEAVE}
+        gone = {name for name, fate in fates.items() if fate is _Fate.REMOVE} | (left_out & conflicts)
+        words = [*config, "update-index", "-z"]
+        try:
+            run([*words, "--force-remove", "--stdin"], worktree, environ=environ, stdin=_ended(gone))
+            put = fates.keys() - gone - left_out
+            run([*words, "--add", "--remove", "--replace", "--stdin"], worktree, environ=environ, stdin=_ended(put))
+        except GitFailed as failed:
+            if not tries_left or not re.search("Unable to process path|beyond a symbolic link", failed.said):
+                raise
+            continue
+        tree = run(["write-tree"], worktree, environ=environ).strip()
+        return tree, tuple(sorted(name.rstrip("/") for name in left_out))
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _fits(worktree: Path, name: str, limit_bytes: int | None) -> bool:
-    """Whether a changed name can be staged: not a repository within, not too large, readable. A deleted one can."""
-    if name.endswith("/"):
-        return False
-    path = worktree / name
-    try:
-        found = path.lstat()
-    except OSError:
-        return True
-    if stat.S_ISREG(found.st_mode):
-        return (limit_bytes is None or found.st_size <= limit_bytes) and os.access(path, os.R_OK)
-    return stat.S_ISLNK(found.st_mode) or stat.S_ISDIR(found.st_mode)
+def _ended(listed: Set[str]) -> str:
+    return "".join(f"{name}\0" for name in sorted(listed))
+
+
+class _Fate(enum.Enum):
+    """What is done with a changed name."""
+
+    PUT = enum.auto()
+    REMOVE = enum.auto()
+    LEAVE = enum.auto()  # git cannot hold it, or it is too large
+
+
+class _Look:
+    """Looks at changed names of a worktree, remembering which of its folders are links."""
+
+    def __init__(self, worktree: Path, limit_bytes: int | None) -> None:
+        self._worktree, self._limit_bytes = worktree, limit_bytes
+        self._is_link: dict[str, bool] = {"": False}
+
+    def _behind_link(self, name: str) -> bool:
+        folder = name.rpartition("/")[0]
+        if folder not in self._is_link:
+            self._is_link[folder] = self._behind_link(folder) or (self._worktree / folder).is_symlink()
+        return self._is_link[folder]
+
+    def fate(self, name: str) -> _Fate:
+        if name.endswith("/"):
+            return _Fate.LEAVE  # a repository within
+        path = self._worktree / name
+        try:
+            found = path.lstat()
+        except OSError:
+            return _Fate.REMOVE
+        if self._behind_link(name):
+            return _Fate.REMOVE
+        if stat.S_ISDIR(found.st_mode):  # a submodule, or a folder where a file was
+            return _Fate.PUT if os.path.lexists(path / ".git") else _Fate.REMOVE
+        if stat.S_ISREG(found.st_mode):
+            fits = self._limit_bytes is None or found.st_size <= self._limit_bytes
+            return _Fate.PUT if fits and os.access(path, os.R_OK) else _Fate.LEAVE
+        return _Fate.PUT if stat.S_ISLNK(found.st_mode) else _Fate.LEAVE
 
 
 def _commit(worktree: Path, tree: str, parents: Sequence[str], message: str) -> str:

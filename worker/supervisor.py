@@ -1,5 +1,6 @@
 """Watches one agent from its start to the last of its processes: look, decide, act."""
 
+import contextlib
 import enum
 import os
 import select
@@ -132,10 +133,8 @@ class Transcript:
     def close(self) -> None:
         if self._dropped:
             note = f"\n[{self._dropped} bytes were not kept: the transcript is full at {self._written} bytes]\n"
-            try:
+            with contextlib.suppress(OSError):
                 self._stream.write(note.encode())
-            except OSError:
-                pass
         self._stream.close()
 
     def last_line(self) -> str:

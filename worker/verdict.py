@@ -71,7 +71,9 @@ def conclude(end: End) -> Verdict | None:
     if view.hostile:
         return _failed(FailReason.AGENT, f"the agent broke the task's record: {view.hostile}")
     if end.strangers:
-        return _failed(FailReason.AGENT, f"the agent wrote outside its task's record: {', '.join(end.strangers[:_SHOWN])}")
+        return _failed(
+            FailReason.AGENT, f"the agent wrote outside its task's record: {', '.join(end.strangers[:_SHOWN])}"
+        )
     if view.broken:
         return _failed(FailReason.AGENT, f"the agent left no readable plan: {view.broken}")
     if view.finished:
@@ -91,7 +93,9 @@ def conclude(end: End) -> Verdict | None:
         return _failed(FailReason.AGENT, how(end.exit, end.last_line))
     missing = unchecked(plan) if not plan.complete else "every item is checked but ipc/.done is missing"
     if not end.progressed and end.idle_before:
-        return _failed(FailReason.AGENT, f"two attempts in a row checked nothing; {how(end.exit, end.last_line)}; {missing}")
+        return _failed(
+            FailReason.AGENT, f"two attempts in a row checked nothing; {how(end.exit, end.last_line)}; {missing}"
+        )
     if end.tries + 1 >= end.limit:
         return _failed(FailReason.AGENT, f"{end.limit} attempts ended unfinished; {missing}")
     return Verdict(Event.GIVE_BACK, f"to be continued: {plan.done} of {len(plan.items)} items are checked", counts=True)

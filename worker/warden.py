@@ -1,9 +1,9 @@
 """The parent of one agent. It outlives the worker by the time it takes to end the agent and all it started.
 
-Run as a script of its own, with neither the project nor the modules it can do without (one warden stands beside
-every running agent, and its start is part of every agent's start):
+A process of its own, with neither the project nor the modules it can do without: one warden stands beside every
+running agent, and its start is part of every agent's start. `worker.process` starts it, with these arguments:
 
-    warden.py CONTROL STATUS -- ARGV…
+    CONTROL STATUS -- ARGV…
 
 It must lead a session of its own. ARGV gets its environment, folder and standard streams, and no other descriptor.
 
@@ -276,6 +276,7 @@ def leave_streams_and_folder() -> None:
 
 
 def main(arguments: list[str]) -> None:
+    """Become the warden that the arguments ask for; does not return."""
     control, status = int(arguments[0]), int(arguments[1])
     for handle in (control, status):
         os.set_inheritable(handle, False)
@@ -293,7 +294,3 @@ def main(arguments: list[str]) -> None:
         leave_streams_and_folder()
         Warden(agent, control, status, wake).run()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

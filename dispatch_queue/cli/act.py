@@ -37,7 +37,9 @@ def answer(task: str, words: tuple[str, ...]) -> int:
         push(here.store(), home, here.ref(home))
     except StoreDown as error:
         click.echo(f"Answered question {chosen} of `{home.id}`, in its files only: {error.message}", err=True)
-        click.echo("hint: the answer is sent as soon as Redis is back and a worker or command of dispatch runs", err=True)
+        click.echo(
+            "hint: the answer is sent as soon as Redis is back and a worker or command of dispatch runs", err=True
+        )
         return Exit.UNREACHABLE
     click.echo(f"Answered question {chosen} of `{home.id}`.")
     return Exit.DONE

@@ -107,7 +107,9 @@ def report(cards: Sequence[Card], end: Exit) -> None:
                 click.echo(f"  dispatch show {card.id}")
 
 
-def run(here: Here, homes: Sequence[TaskDir], *, quiet: bool, as_json: bool, timeout_seconds: float | None = None) -> Exit:
+def run(
+    here: Here, homes: Sequence[TaskDir], *, quiet: bool, as_json: bool, timeout_seconds: float | None = None
+) -> Exit:
     """`watch` or `wait` for these tasks."""
 
     def tell(task_id: str, entry: Entry) -> None:
@@ -120,7 +122,9 @@ def run(here: Here, homes: Sequence[TaskDir], *, quiet: bool, as_json: bool, tim
 
     end, cards = follow(here, homes, tell, timeout_seconds=timeout_seconds)
     if as_json:
-        click.echo(json.dumps({"exit": int(end), "tasks": [render.as_json(card) for card in cards]}, ensure_ascii=False))
+        click.echo(
+            json.dumps({"exit": int(end), "tasks": [render.as_json(card) for card in cards]}, ensure_ascii=False)
+        )
     else:
         report(cards, end)
     return end

@@ -95,6 +95,10 @@ def _run(command: click.Command, name: str) -> NoReturn:
         if error.hint:
             click.echo(f"\nhint: {error.hint}", err=True)
         _leave(error.exit_status)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror or error}\n\nhint: dispatch doctor", err=True)
+        _leave(Exit.FAILED)
 
 
 def _leave(status: int) -> NoReturn:

@@ -46,7 +46,7 @@ class Here:
             self._config = loaded.config
         return self._config
 
-    def store(self, *, start: bool = True) -> "Store":
+    def store(self, *, start: bool = True, worker: bool = True) -> "Store":
         """The store; with no Redis configured our own server and worker are started if need be. Raises StoreDown."""
         if self._store is None:
             from dispatch_queue import embedded
@@ -54,7 +54,7 @@ class Here:
             url = self.config.redis.url
             if url is None:
                 if start:
-                    embedded.up(self.home, slots=self.config.worker.slots)
+                    embedded.up(self.home, worker=worker, slots=self.config.worker.slots)
                 elif not embedded.is_up(self.home):
                     raise StoreDown("dispatch's own server is not running", hint="dispatch up")
                 url = embedded.server_url(self.home)
@@ -98,4 +98,3 @@ class Here:
         if everywhere:
             return sorted({*registry.projects(self.home).values()})
         return [self.project.path]
-

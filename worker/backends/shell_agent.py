@@ -23,20 +23,19 @@ from dispatch_queue import files, plan
 from dispatch_queue.errors import DispatchError, Exit
 from dispatch_queue.plan import Item, Mark
 
-# `-S` spares half of the start; the folder that holds the packages is enough to find all that is imported here.
-_PROGRAM: Final = (
-    "import sys; sys.path.append(sys.argv[1]); from worker.backends.shell_agent import main; sys.exit(main())"
-)
+# `-S` spares a third of the start, the second folder the modules that the package `worker.backends` imports.
+_PROGRAM: Final = "import sys; sys.path += sys.argv[1:]; import shell_agent; sys.exit(shell_agent.main())"
 _NOTE_CHARACTERS: Final = 2000
 _TAIL_BYTES: Final = 4096
 _CODE_SPAN: Final = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 _QUESTION: Final = re.compile(r"\s*ask:(.*)", re.IGNORECASE | re.DOTALL)
-_DISPATCH_ASK: Final = Path(__file__).parents[1] / "bin" / "dispatch-ask"
+_HERE: Final = Path(__file__).parent
+_DISPATCH_ASK: Final = _HERE.parent / "bin" / "dispatch-ask"
 
 
 def command() -> tuple[str, ...]:
     """The argv that starts this agent with the interpreter that runs now."""
-    return (sys.executable, "-I", "-S", "-c", _PROGRAM, str(Path(__file__).parents[2]))
+    return (sys.executable, "-I", "-S", "-c", _PROGRAM, str(_HERE.parents[1]), str(_HERE))
 
 
 @dataclass(frozen=True, slots=True)

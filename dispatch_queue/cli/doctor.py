@@ -1,0 +1,134 @@
+"""doctor: what works on this machine, what does not, and the command that fixes it."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from dispatch_queue import embedded
+from dispatch_queue.cli.standing import Here
+from dispatch_queue.errors import DispatchError, Exit
+
+_FREE_FLOOR_BYTES = 512 * 1024 * 1024
+_WATCHES_FLOOR = 8192
+_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `fix` is the command for what is not well; a finding without one is well."""
+
+    what: str
+    seen: str
+    fix: str = ""
+    fatal: bool = True
+
+
+def _python(here: Here) -> Iterator[Finding]:
+    yield Finding("python", f"{sys.version.split()[0]} at {sys.executable}")
+
+
+def _home(here: Here) -> Iterator[Finding]:
+    from dispatch_queue.home import run_folder
+
+    run_folder(here.home)
+    free = shutil.disk_usage(here.home).free
+    low = free < _FREE_FLOOR_BYTES
+    yield Finding("home", f"{here.home}, {free // 2**20} MiB free", f"free some space on {here.home}" if low else "")
+
+
+def _config(here: Here) -> Iterator[Finding]:
+    config = here.config
+    path = here.home / "config.yaml"
+    if not path.exists():
+        yield Finding("config", f"{path} is not written yet: the first `dispatch submit` does it")
+        return
+    yield Finding("config", f"{path}: default {config.default or '-'}, {len(config.models)} models")
+
+
+def _server(here: Here) -> Iterator[Finding]:
+    from dispatch_queue.store import Store
+
+    url = here.config.redis.url
+    if url is None and not embedded.is_up(here.home):
+        yield Finding(
+            "server", "dispatch's own server does not run (the first task starts it)", "dispatch up", fatal=False
+        )
+        return
+    store = Store(url or embedded.server_url(here.home))
+    store.ping()
+    yield Finding("server", "configured Redis answers" if url else "dispatch's own server answers")
+    workers = store.workers()
+    if not workers:
+        yield Finding("workers", "no live worker", "dispatch worker" if url else "dispatch up", fatal=False)
+    for name, facts in sorted(workers.items()):
+        yield Finding("worker", f"{name}: {facts.get('running', '?')} of {facts.get('slots', '?')} slots in use")
+    if url is None and embedded.status(here.home).outdated:
+        yield Finding("worker", "runs another version of dispatch, or another Python", "dispatch down && dispatch up")
+
+
+def _backends(here: Here) -> Iterator[Finding]:
+    import shlex
+
+    names = {"claude": "claude", "codex": "codex", "cursor": "agent"}
+    installs = {
+        "claude": "npm install -g @anthropic-ai/claude-code",
+        "codex": "npm install -g @openai/codex",
+        "cursor": "see https://cursor.com/cli",
+    }
+    yield Finding("shell", "always there")
+    for name, program in names.items():
+        found = shutil.which(program)
+        configured = name in here.config.backends
+        yield Finding(name, found or f"`{program}` is not on PATH", "" if found else installs[name], fatal=configured)
+    for name, backend in here.config.backends.items():
+        if name in names or backend.command is None:
+            continue
+        first = next((word for word in shlex.split(backend.command) if "=" not in word and word != "env"), "")
+        found = shutil.which(first)
+        fix = "" if found else f"install it, or edit {here.home / 'config.yaml'}"
+        yield Finding(name, found or f"`{first}` is not on PATH", fix)
+
+
+def _tools(here: Here) -> Iterator[Finding]:
+    git = shutil.which("git")
+    yield Finding("git", git or "not on PATH: no worktrees", "" if git else "install git", fatal=False)
+    if _WATCHES.exists():
+        limit = int(_WATCHES.read_text())
+        low = limit < _WATCHES_FLOOR
+        yield Finding(
+            "file watches", f"{limit} allowed", f"sudo sysctl fs.inotify.max_user_watches={65536}" if low else ""
+        )
+    if os.name == "posix" and sys.platform == "darwin":
+        yield Finding("processes", "macOS: a killed worker's agents are found by their process group only", fatal=False)
+
+
+CHECKS: tuple[Callable[[Here], Iterator[Finding]], ...] = (_python, _home, _config, _server, _backends, _tools)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> int:
+    """Check this machine and say what to fix. Exit status 1 when something that is needed is wrong."""
+    here = Here()
+    findings: list[Finding] = []
+    for check in CHECKS:
+        try:
+            findings += check(here)
+        except DispatchError as error:
+            findings.append(Finding(check.__name__.strip("_"), error.message, error.hint or "dispatch doctor"))
+    if as_json:
+        from dispatch_queue.cli.look import print_json
+
+        print_json([{"what": f.what, "seen": f.seen, "fix": f.fix or None, "ok": not f.fix} for f in findings])
+    else:
+        width = max(len(finding.what) for finding in findings)
+        for finding in findings:
+            sign = "ok " if not finding.fix else ("BAD" if finding.fatal else "-  ")
+            fix = f"\n{' ' * (width + 6)}fix: {finding.fix}" if finding.fix else ""
+            click.echo(f"{sign} {finding.what.ljust(width)}  {finding.seen}{fix}")
+    return Exit.FAILED if any(finding.fix and finding.fatal for finding in findings) else Exit.DONE

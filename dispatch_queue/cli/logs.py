@@ -1,0 +1,128 @@
+"""logs and diff: what an agent said, and what it changed."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from dispatch_queue import files, overview
+from dispatch_queue.cli import render
+from dispatch_queue.cli.standing import Here
+from dispatch_queue.errors import BadInput, Exit
+from dispatch_queue.record import Isolation
+from dispatch_queue.states import HELD
+from dispatch_queue.taskdir import TaskDir
+
+_CHUNK_BYTES = 65536
+_LOOK_AGAIN_SECONDS = 2.0
+
+
+def _numbers(home: TaskDir) -> list[int]:
+    return sorted(int(name) for name in files.names(home.base, home.name("attempts")) if name.isdigit())
+
+
+@click.command()
+@click.argument("task")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing until the attempt ends.")
+@click.option("-n", "--attempt", type=click.IntRange(min=1), help="Of this attempt; the last one by default.")
+@click.option("--raw", is_flag=True, help="Print the bytes as they are, also what a terminal would obey.")
+def logs(task: str, follow: bool, attempt: int | None, raw: bool) -> int:
+    """Print the transcript of TASK's agent."""
+    here = Here()
+    home = here.task(task)
+    here.reconcile(home.id)
+    numbers = _numbers(home)
+    if attempt is None and not numbers and follow:
+        attempt = 1
+    if attempt is None:
+        if not numbers:
+            raise BadInput(f"task `{home.id}` has no attempt yet", hint=f"dispatch logs {home.id} -f  waits for it")
+        attempt = numbers[-1]
+    if attempt not in numbers and not follow:
+        raise BadInput(
+            f"task `{home.id}` has no attempt {attempt}", hint=f"it has: {', '.join(map(str, numbers)) or 'none'}"
+        )
+    _print(home, attempt, follow=follow, raw=raw)
+    return Exit.DONE
+
+
+def _print(home: TaskDir, attempt: int, *, follow: bool, raw: bool) -> None:
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def put(data: bytes) -> None:
+        if raw:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            click.echo(render.plain(decoder.decode(data)), nl=False)
+
+    path = home.path / f"attempts/{attempt}/agent.log"
+    offset = _copy(path, 0, put)
+    if not follow:
+        return
+    from dispatch_queue.watching import Watch
+
+    changed = threading.Event()
+    watch = Watch(lambda _: changed.set(), name="logs")
+    watch.set({path.parent, home.path, home.path / "attempts"})
+    try:
+        while True:
+            changed.clear()
+            standing = home.standing()
+            over = (
+                standing.final
+                or standing.attempt > attempt
+                or (standing.attempt == attempt and standing.state not in HELD)
+            )
+            offset = _copy(path, offset, put)
+            if over:
+                return
+            watch.set({path.parent, home.path, home.path / "attempts"})
+            changed.wait(_LOOK_AGAIN_SECONDS)
+    finally:
+        watch.close()
+
+
+def _copy(path: Path, offset: int, put: Callable[[bytes], None]) -> int:
+    """Put what the file has from `offset` on; returns the new offset. A missing file has nothing."""
+    if path.is_symlink() or not path.is_file():
+        return offset
+    with open(path, "rb") as stream:
+        stream.seek(offset)
+        while data := stream.read(_CHUNK_BYTES):
+            put(data)
+            offset += len(data)
+    return offset
+
+
+@click.command()
+@click.argument("task")
+@click.option("--stat", is_flag=True, help="Only which files, and how much.")
+def diff(task: str, stat: bool) -> int:
+    """Show what the worktree task TASK changed, against where it began. While it runs, its worktree as it is now."""
+    here = Here()
+    home = here.task(task)
+    here.reconcile(home.id)
+    card = overview.look(home)
+    if card.isolation is Isolation.SHARED:
+        raise BadInput(f"task `{home.id}` works in your checkout itself", hint=f"git -C {home.base} diff")
+    branch = card.standing.branch
+    if not branch:
+        raise BadInput(f"task `{home.id}` has no branch yet", hint=f"dispatch status {home.id}")
+    git = shutil.which("git")
+    if git is None:
+        raise BadInput("git is not on PATH", hint="install git")
+    place = overview.workspace(home) if card.standing.state in HELD else None
+    base = f"refs/dispatch/{branch.removeprefix('dispatch/')}/base"
+    arguments = ["diff", *(["--stat"] if stat else [])]
+    if place is not None and place.is_dir():
+        arguments = ["-C", str(place), *arguments, base]
+    else:
+        arguments = ["-C", str(home.base), *arguments, f"{base}..refs/heads/{branch}"]
+    return subprocess.run([git, *arguments], check=False).returncode

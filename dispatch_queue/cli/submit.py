@@ -1,0 +1,226 @@
+"""submit: the front door. Writes a plan, sends a ticket, says what was dispatched, and returns."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dispatch_queue import plan, producer
+from dispatch_queue.cli import render
+from dispatch_queue.cli.standing import Here
+from dispatch_queue.config.choose import Choice, choose, wants_worktree
+from dispatch_queue.errors import BadInput, Exit, StoreDown
+from dispatch_queue.producer import Request, Submitted
+from dispatch_queue.record import Isolation
+
+_SHOWN_ITEMS = 12
+_PRIORITIES = {"high": 0, "normal": 6, "low": 9}
+
+
+def _read_plan(name: str) -> bytes:
+    """The bytes of a plan file, or of standard input for `-`. Raises BadInput."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(plan.LIMIT_BYTES + 1)
+        with open(name, "rb") as stream:
+            return stream.read(plan.LIMIT_BYTES + 1)
+    except OSError as error:
+        raise BadInput(
+            f"--plan {name}: {error.strerror}", hint="name a file with a checklist: lines `- [ ] step`"
+        ) from error
+
+
+def _isolation(worktree: bool, shared: bool, prompt: str) -> Isolation:
+    if worktree and shared:
+        raise BadInput("--worktree and --shared were both given", hint="leave one out")
+    return Isolation.WORKTREE if worktree or (not shared and wants_worktree(prompt)) else Isolation.SHARED
+
+
+def _read_names(names: tuple[str, ...], base: Path) -> tuple[str, ...]:
+    """Files to read as the agent finds them: relative to the project where they stand in it. Raises BadInput."""
+    found = []
+    for name in names:
+        path = Path(os.path.abspath(name))
+        if not path.exists():
+            raise BadInput(f"--read {name}: no such file", hint=f"looked at {path}")
+        found.append(str(path.relative_to(base)) if path.is_relative_to(base) else str(path))
+    return tuple(found)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("words", nargs=-1, metavar="[PROMPT]")
+@click.option(
+    "-i", "--item", "items", multiple=True, metavar="TEXT", help="A step of the plan, taken verbatim; repeat it."
+)
+@click.option("--plan", "plan_name", metavar="FILE", help="A checklist file, taken verbatim; - is standard input.")
+@click.option("--title", default="", help="The plan's title; the task id is made from it.")
+@click.option("--name", default="", metavar="ID", help="The task's id. The same content twice is dispatched once.")
+@click.option("-m", "--model", help="A model or alias of the config.")
+@click.option("--worktree", is_flag=True, help="Run in a git worktree, on branch dispatch/ID.")
+@click.option("--shared", is_flag=True, help="Run in this checkout (the default).")
+@click.option("--context", default="", metavar="TEXT", help="What the agent should know besides.")
+@click.option("--read", "read", multiple=True, metavar="FILE", help="A file the agent should read first; repeat it.")
+@click.option(
+    "--timeout", type=click.IntRange(min=1), default=7200, show_default=True, metavar="SECONDS", help="Of an attempt."
+)
+@click.option("--attempts", type=click.IntRange(1, 100), default=3, show_default=True, help="Before the task fails.")
+@click.option(
+    "--question-timeout",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    help="How long an agent waits for an answer before it is parked.",
+)
+@click.option("--priority", type=click.Choice(list(_PRIORITIES)), default="normal", show_default=True)
+@click.option("--wait", is_flag=True, help="Wait for the end: exit 0 done, 1 failed, 3 a question waits.")
+@click.option("--follow", is_flag=True, help="Like --wait, and print what happens.")
+@click.option("--dry-run", is_flag=True, help="Show what would be dispatched; write nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None, **options: Any) -> int:
+    """Dispatch a task to a background agent and return at once.
+
+    PROMPT alone: the agent makes the plan. --item or --plan: the plan is yours.
+    """
+    here = Here()
+    prompt = " ".join(words)
+    if not (words or items or plan_name or options["title"] or options["name"]):
+        return _warm_up(here, options["as_json"])
+    _first_run(here)
+    choice = choose(here.config, prompt, options["model"])
+    base = here.project.path
+    request = Request(
+        prompt=prompt,
+        items=items,
+        plan=_read_plan(plan_name) if plan_name else None,
+        title=options["title"],
+        name=options["name"],
+        model=choice.model,
+        backend=choice.backend,
+        preamble=choice.prompt_addition,
+        isolation=_isolation(options["worktree"], options["shared"], prompt),
+        context=options["context"],
+        read=_read_names(options["read"], base),
+        pool=here.config.worker.pool,
+        priority=_PRIORITIES[options["priority"]],
+        attempts=options["attempts"],
+        timeout=options["timeout"],
+        question_timeout=options["question_timeout"] or int(here.config.worker.question_timeout),
+    )
+    if request.isolation is Isolation.WORKTREE:
+        from dispatch_queue.project import check_worktree
+
+        check_worktree(base)
+    if options["dry_run"]:
+        return _dry_run(here, request, choice, options["as_json"])
+    _confirm(choice, prompt, options)
+    sent = producer.record_locally(request, here.project, home=here.home)
+    unreachable = _send(here, sent) if sent.created else None
+    _report(sent, choice, options["as_json"], unreachable)
+    if unreachable is not None:
+        return Exit.UNREACHABLE
+    if options["wait"] or options["follow"]:
+        from dispatch_queue.cli.follow import run
+
+        return run(here, [sent.home], quiet=not options["follow"], as_json=options["as_json"])
+    return Exit.DONE
+
+
+def _warm_up(here: Here, as_json: bool) -> int:
+    _first_run(here)
+    default = choose(here.config, "", None).model
+    if as_json:
+        from dispatch_queue.cli.look import print_json
+
+        print_json({"ready": True, "default": default, "models": sorted(here.config.models)})
+    else:
+        click.echo(f"Config loaded; the default model is {default}. What would you like me to dispatch?")
+        click.echo('  dispatch submit "what to do"', err=True)
+    return Exit.DONE
+
+
+def _first_run(here: Here) -> None:
+    """Without a config file: look for agent CLIs and write one."""
+    if (here.home / "config.yaml").exists() or os.environ.get("DISPATCH_TASK_ID"):
+        return
+    try:
+        from dispatch_queue.config.firstrun import first_run
+    except ImportError:
+        return
+
+    def ask(models: list[str]) -> str:
+        return str(
+            click.prompt("Which model should be the default?", type=click.Choice(models), default=models[0], err=True)
+        )
+
+    found = first_run(here.home, ask=ask if sys.stdin.isatty() and sys.stderr.isatty() else None)
+    for said in found.messages:
+        click.echo(said, err=True)
+
+
+def _confirm(choice: Choice, prompt: str, options: dict[str, Any]) -> None:
+    """On a terminal a default model is confirmed; elsewhere the output names it."""
+    asked = (
+        options["model"] is None and choice.matched is None and prompt and not options["yes"] and not options["as_json"]
+    )
+    if asked and sys.stdin.isatty() and sys.stderr.isatty() and choice.why == "your default":
+        click.confirm(
+            f"I'll dispatch this using {choice.model} ({choice.why}). Sound good?", default=True, abort=True, err=True
+        )
+
+
+def _dry_run(here: Here, request: Request, choice: Choice, as_json: bool) -> int:
+    from dispatch_queue import taskdir
+
+    project_id = here.project.id or "new"
+    taken = taskdir.known_names(here.project.path)
+    drafted = producer.draft(request, project_id=project_id, taken=() if request.name else taken)
+    if as_json:
+        import dataclasses
+
+        from dispatch_queue.cli.look import print_json
+
+        print_json({"dry_run": True, "task": dataclasses.asdict(drafted.task), "plan": drafted.plan.decode()})
+        return Exit.DONE
+    click.echo(f"Would dispatch `{drafted.task.id}` using {choice.model} ({choice.why}), {request.isolation}. Plan:")
+    click.echo(drafted.plan.decode(), nl=False)
+    return Exit.DONE
+
+
+def _send(here: Here, sent: Submitted) -> StoreDown | None:
+    """Tell Redis of the task; what went wrong, if it did not answer."""
+    try:
+        store = here.store()
+        from dispatch_queue.mirror import enroll
+
+        enroll(store, sent.home, sent.task.ref, sent.home.standing())
+    except StoreDown as error:
+        return error
+    return None
+
+
+def _report(sent: Submitted, choice: Choice, as_json: bool, unreachable: StoreDown | None) -> None:
+    task, parsed = sent.task, sent.home.plan()
+    if as_json:
+        from dispatch_queue import overview
+        from dispatch_queue.cli.look import print_json
+
+        sent_facts = {"created": sent.created, "sent": unreachable is None, "why": choice.why}
+        print_json(render.as_json(overview.look(sent.home)) | sent_facts)
+    elif not sent.created:
+        click.echo(f"`{task.id}` was already dispatched with the same content; nothing was sent.")
+        click.echo(f"  dispatch show {task.id}", err=True)
+        return
+    else:
+        click.echo(f"Dispatched `{task.id}` using {task.model} ({choice.why}). Plan:")
+        for item in parsed.items[:_SHOWN_ITEMS]:
+            click.echo(f"  {item.number}. {render.line(item.text)}")
+        if len(parsed.items) > _SHOWN_ITEMS:
+            click.echo(f"  … and {len(parsed.items) - _SHOWN_ITEMS} more")
+    if unreachable is not None:
+        click.echo(f"error: {unreachable.message}", err=True)
+        click.echo(f"The task `{task.id}` is kept in {sent.home.path};", err=True)
+        click.echo("the next `dispatch` command here sends it as soon as Redis answers.", err=True)
+        if unreachable.hint:
+            click.echo(f"\nhint: {unreachable.hint}", err=True)
