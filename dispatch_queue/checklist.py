@@ -4,7 +4,7 @@ An item is a list line with a box, at any depth: `- [ ] text`, also with `*`, `+
 in a fenced or indented code block, in an HTML comment and in a quote. The rules are those of CommonMark, with
 three differences because people and agents indent carelessly: two columns are enough to stand under a numbered
 item, an item indented too far directly under another one is an item and not its continued sentence, and only
-`-->` ends a comment, not the end of the list it stands in.
+`-->` ends a comment, which must be there.
 """
 
 import re
@@ -189,7 +189,7 @@ class _Scanner:
         elif kind == "bullet":
             self._bullet(number, line, body, found.end(), column, start, end)
         elif kind == "comment":
-            self._hide(start + len(line) - len(body))
+            self._hide(number, start + len(line) - len(body))
             self._keep(None, end)
         else:
             self._keep(line, end)
@@ -221,7 +221,7 @@ class _Scanner:
                 self._fence, self._fence_column, self._paragraph = found.group(), content, False
             elif found and found.lastgroup == "comment":
                 self._paragraph = False
-                self._hide(start + len(lead) + inner)
+                self._hide(number, start + len(lead) + inner)
             return
         if len(self.entries) == LIMIT_ITEMS:
             raise BadPlan(
@@ -254,9 +254,11 @@ class _Scanner:
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
         raise BadPlan(self.name, number, f"unknown mark in {shown!r}", hint="use one of `[ ]`, `[x]`, `[?]`, `[!]`")
 
-    def _hide(self, at: int) -> None:
+    def _hide(self, number: int, at: int) -> None:
         close = self.data.find(b"-->", at + 2)  # `<!-->` is a whole comment
-        self._comment_end = close + 3 if close >= 0 else len(self.data)
+        if close < 0:
+            raise BadPlan(self.name, number, "the comment is never closed", hint="end it with `-->`")
+        self._comment_end = close + 3
 
     def _keep(self, line: bytes | None, end: int, *, paragraph: bool = False, code: bool = False) -> None:
         """Give a line to the item that it stands under; None for one that is not shown."""

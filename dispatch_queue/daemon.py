@@ -39,6 +39,7 @@ STAMP_LIMIT_BYTES: Final = 64 * 1024
 
 # The first shell forks the second and ends, so the daemon is nobody's child and never a zombie of the command that
 # started it. The second writes its own id and becomes the daemon: there is no instant with a daemon and no id.
+# It begins with SIGINT and SIGQUIT ignored, as `&` does; Valkey and Celery set handlers of their own.
 _START: Final = """ "$0" -c 'echo "$$" >"$0" && exec "$@"' "$@" & """
 
 
@@ -114,12 +115,12 @@ class Daemon:
         import subprocess
 
         known = {**facts, "host": host_name(), "started": stamp(SYSTEM.now())}
-        files.write(self.run, f"{self.name}.json", json.dumps(known).encode(), mode=0o600)
         with contextlib.ExitStack() as close:
             pid_file = os.open(self.pid_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             close.callback(os.close, pid_file)
             _lock(pid_file, START_WITHIN, f"{self.pid_file} is held by another process")
             os.ftruncate(pid_file, 0)
+            files.write(self.run, f"{self.name}.json", json.dumps(known).encode(), mode=0o600)
             log = self._open_log()
             close.callback(os.close, log)
             before = os.fstat(log).st_size

@@ -200,8 +200,8 @@ def _start_server(home: Path, run: Path) -> bool:
     return True
 
 
-def _await_server(path: Path, server: Daemon, limit: timedelta, *, since: int = 0) -> None:
-    """Return when the server works. Raises StoreDown with the log's end since byte `since`."""
+def _await_server(path: Path, server: Daemon, limit: timedelta, *, since: int | None = None) -> None:
+    """Return when the server works. Raises StoreDown with what it said, else with its log from byte `since` on."""
     deadline = SYSTEM.monotonic() + limit.total_seconds()
     said = ""
     while (left := deadline - SYSTEM.monotonic()) > 0:
@@ -220,10 +220,13 @@ def _await_server(path: Path, server: Daemon, limit: timedelta, *, since: int = 
     raise _server_down(server, f"did not answer within {limit.total_seconds():g} s", said, since)
 
 
-def _server_down(server: Daemon, what: str, said: str, since: int) -> StoreDown:
+def _server_down(server: Daemon, what: str, said: str, since: int | None) -> StoreDown:
     host = server.facts().get("host", host_name())
-    details = [line for line in (said.lstrip("-"), server.log_tail(since)) if line]
-    message = "\n".join([f"the local server (process {server.pid()} of {host}) {what}", *details])
+    why = said.lstrip("-") or ("" if since is None else server.log_tail(since))
+    message = f"the local server (process {server.pid()} of {host}) {what}" + (f"\n{why}" if why else "")
+    if said.startswith("-MISCONF"):
+        hint = f"make room on the disk of {server.run.parent}; the server goes on by itself. Its log: {server.log}"
+        return StoreDown(message, hint=hint)
     where = "" if host == host_name() else f" on {host}"
     return StoreDown(message, hint=f"read {server.log}, then `dispatch down`{where} and `dispatch up`")
 

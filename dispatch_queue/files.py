@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 from dispatch_queue.errors import UntrustedPath
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_FOLDER = (errno.ELOOP, errno.ENOTDIR)
+_NO_FILE = (errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP)  # a folder; a socket on Linux and on macOS
 
 
 def parts_of(name: str) -> list[str]:
@@ -34,16 +35,17 @@ def _folder(base: Path, parts: list[str], *, make: bool = False) -> Iterator[int
     try:
         for depth, part in enumerate(parts, 1):
             try:
-                below = os.open(part, _FOLDER, dir_fd=here)
-            except FileNotFoundError:
-                if not make:
-                    raise
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o755, dir_fd=here)
-                below = os.open(part, _FOLDER, dir_fd=here)
+                try:
+                    below = os.open(part, _FOLDER, dir_fd=here)
+                except FileNotFoundError:
+                    if not make:
+                        raise
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, 0o755, dir_fd=here)
+                    below = os.open(part, _FOLDER, dir_fd=here)
             except OSError as error:
-                if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    raise UntrustedPath("/".join(parts[:depth]), "not a folder") from error
+                if error.errno in _NO_FOLDER:
+                    raise UntrustedPath("/".join(parts[:depth]), "is not a folder") from error
                 raise
             os.close(here)
             here = below
@@ -61,12 +63,15 @@ def _regular(base: Path, name: str, flags: int) -> Iterator[int]:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EMLINK):
                 raise UntrustedPath(name, "is a link, not a file") from error
-            if error.errno in (errno.EISDIR, errno.ENXIO):
+            if error.errno in _NO_FILE:
                 raise UntrustedPath(name, "is not a regular file") from error
             raise
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
             raise UntrustedPath(name, "is not a regular file")
+        if flags & (os.O_WRONLY | os.O_RDWR) and found.st_nlink > 1:
+            raise UntrustedPath(name, "has a second name (hard link), which a change would reach too")
         yield handle
     finally:
         os.close(handle)
@@ -92,7 +97,7 @@ def write(base: Path, name: str, data: bytes, *, replace: bool = True, mode: int
     """
     *above, last = parts_of(name)
     with _folder(base, above, make=True) as folder:
-        temporary = f".{last}.{secrets.token_hex(6)}.tmp"
+        temporary = f".{last}.{os.urandom(6).hex()}.tmp"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=folder)
         try:
             with open(handle, "wb") as stream:
@@ -112,10 +117,16 @@ def append(base: Path, name: str, data: bytes) -> None:
     """Add `data` at the end of an existing file in one write, so that what another process writes stays.
 
     For the files that two write at once (plan.md in shared isolation); all others are written by `write`.
-    Raises FileNotFoundError, UntrustedPath.
+    Raises FileNotFoundError, UntrustedPath, OSError (ENOSPC, …) with nothing half-written, unless another
+    process has appended to the half.
     """
     with _regular(base, name, os.O_WRONLY | os.O_APPEND) as handle:
-        os.write(handle, data)
+        written = os.write(handle, data)
+        if written < len(data):
+            end = os.lseek(handle, 0, os.SEEK_CUR)
+            if os.fstat(handle).st_size == end:
+                os.ftruncate(handle, end - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
 
 @contextlib.contextmanager
@@ -142,7 +153,12 @@ def make_folder(base: Path, folder: str) -> None:
 
 
 def remove(base: Path, name: str) -> None:
-    """Remove a file, or a link as such; a missing one is fine."""
+    """Remove a file, or a link as such; a missing one is fine. Raises UntrustedPath for a folder."""
     *above, last = parts_of(name)
     with contextlib.suppress(FileNotFoundError), _folder(base, above) as folder:
-        os.unlink(last, dir_fd=folder)
+        try:
+            os.unlink(last, dir_fd=folder)
+        except OSError as error:  # EISDIR on Linux, EPERM on macOS
+            if stat.S_ISDIR(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise UntrustedPath(name, "is a folder") from error
+            raise

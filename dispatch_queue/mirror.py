@@ -128,7 +128,7 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> None:
     The journal's own entries are not sent: the record goes on from their last seq.
     """
     task = home.task()
-    waiting = standing.state in (State.WAITING, State.PARKED)
+    still = standing.state not in (State.QUEUED, State.RUNNING, State.ASKING, None)
     fields = routing(task) | {
         "seq": standing.seq,
         "attempt": standing.attempt,
@@ -140,11 +140,11 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> None:
     }
     store.enroll(
         ref,
-        state=(standing.state or State.QUEUED) if waiting else State.QUEUED,
+        state=standing.state if still and standing.state else State.QUEUED,
         fields=fields,
         home=task.host,
         queue=queue_key(task),
-        ticket=None if waiting else ticket(ref, task),
+        ticket=None if still else ticket(ref, task),
     )
 
 

@@ -218,6 +218,33 @@ def check_note(home: TaskDir, text: str) -> str:
     return text
 
 
+def retry(store: "Store", home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> None:
+    """Queue a finished task again: its failed and blocked items are open, the checked ones stay checked.
+
+    Raises Refused for a task that is not finished, StoreDown.
+    """
+    from dispatch_queue.mirror import queue_key, ticket
+    from dispatch_queue.store import step
+
+    record = store.record(ref)
+    if record is None or record.state not in FINAL:
+        state = record.state if record else "unknown"
+        raise Refused(f"task `{ref.task}` is {state}; only a finished one can be retried", state=state)
+    data = home.read(taskdir.PLAN)
+    for item in plan.parse(data, name=home.name(taskdir.PLAN)).items:
+        if item.mark in (plan.Mark.FAILED, plan.Mark.ASKING):
+            data = plan.set_mark(data, item.number, plan.Mark.OPEN)
+    home.write(taskdir.PLAN, data)
+    change = step(
+        Event.RETRY,
+        at=stamp(clock.now()),
+        by=actor(),
+        fields={"tries": 0, "idle": 0, "questions": ""},
+        ticket=ticket(ref, record),
+    )
+    store.change(ref, change, home=record.home, queue=queue_key(record))
+
+
 def cancel(store: "Store", ref: Ref, *, clock: Clock = SYSTEM) -> "Record":
     """Cancel a task, and wait until its agent's processes are gone. Returns the record as it was before.
 

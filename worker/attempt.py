@@ -276,9 +276,8 @@ class Attempt:
     def _publish(self, live: LiveCopy, news: News) -> None:
         found, complaints = live.read_changed(news)
         events = [*news.events, *(("warning", {"text": complaint}) for complaint in complaints)]
-        fields = {**news.facts}
         if events or found:
-            self._queue_change(Change(entries=self._drafts(events), fields=fields, files=found))
+            self._queue_change(Change(entries=self._drafts(events), fields=news.facts, files=found))
         now = self._clock.monotonic()
         for number in news.questions:
             self._asked_since[number] = now

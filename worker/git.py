@@ -214,9 +214,10 @@ def diff(repo: Path, base: str, tip: str, *, stat: bool = False) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """A checkout of a repository; `branch` is None where HEAD is detached."""
+    """A checkout of a repository and the commit there; `branch` is None where HEAD is detached."""
 
     path: Path
+    head: str
     branch: str | None
 
 
@@ -226,8 +227,8 @@ def worktrees(repo: Path) -> list[Linked]:
     for block in run(["worktree", "list", "--porcelain"], repo).split("\n\n"):
         facts = dict(line.partition(" ")[::2] for line in block.splitlines())
         if "worktree" in facts:
-            branch = facts.get("branch")
-            found.append(Linked(Path(facts["worktree"]), branch.removeprefix("refs/heads/") if branch else None))
+            branch = facts.get("branch", "").removeprefix("refs/heads/") or None
+            found.append(Linked(Path(facts["worktree"]), facts.get("HEAD", ""), branch))
     return found
 
 
@@ -265,9 +266,16 @@ def remove_worktree(repo: Path, path: Path) -> None:
         run(["worktree", "remove", "--force", "--force", str(path)], repo)
 
 
-def detach(worktree: Path) -> None:
-    """Free the worktree's branch; its files, its index and what is under way in it stay."""
-    run(["update-ref", "--no-deref", "-m", "dispatch: detach", "HEAD", head(worktree) or ""], worktree)
+def detach(repo: Path, linked: Linked) -> None:
+    """Free a worktree's branch; its files, its index and what is under way in it stay. Hold `locked(repo)`.
+
+    By what the repository knows of it, for the worktree's own `.git` may be gone or another's.
+    """
+    for entry in (common_dir(repo) / "worktrees").iterdir():
+        with contextlib.suppress(OSError):
+            if Path(os.fsdecode((entry / "gitdir").read_bytes().rstrip(b"\n"))).parent == linked.path:
+                words = ["update-ref", "--no-deref", "-m", "dispatch: detach", "HEAD", linked.head]
+                run(words, repo, environ={"GIT_DIR": str(entry)})
 
 
 def move_branch(repo: Path, branch: str, new: str, old: str | None) -> None:

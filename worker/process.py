@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-import secrets
+
 import select
 import shutil
 import signal
@@ -181,7 +181,7 @@ def spawn(command: Command) -> AgentProcess:
 
     May be called from many threads at once. Raises StartFailed, with nothing left running.
     """
-    mark = secrets.token_hex(16)
+    mark = os.urandom(16).hex()
     with contextlib.ExitStack() as undo:
         ours: list[int] = []
 

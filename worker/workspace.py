@@ -189,7 +189,7 @@ def _branch_for(
             start = made_on if made_on and git.is_ancestor(project, tip, made_on) else tip
             return _free_branch(project, branch), start
         if linked.path.exists():
-            git.detach(linked.path)
+            git.detach(project, linked)
         else:
             git.remove_worktree(project, linked.path)
     if made_on and made_on != tip and git.is_ancestor(project, tip, made_on):

@@ -89,3 +89,20 @@ def cancel(tasks: tuple[str, ...]) -> int:
                 click.echo(f"hint: {error.hint}", err=True)
             worst = Exit.FAILED
     return worst
+
+
+@click.command()
+@click.argument("task")
+def retry(task: str) -> int:
+    """Queue a failed, cancelled or done TASK again, from its first unchecked item."""
+    here = Here()
+    home = here.task(task)
+    here.reconcile(home.id)
+    store, ref = here.store(), here.ref(home)
+    from dispatch_queue.mirror import enroll, sync
+
+    enroll(store, home, ref, home.standing())
+    producer.retry(store, home, ref)
+    sync(store, home, ref)
+    click.echo(f"Queued `{home.id}` again.")
+    return Exit.DONE

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "answer": ("act", "Answer an agent's question."),
     "note": ("act", "Add a note to a running task's plan."),
     "cancel": ("act", "Cancel tasks and end their agents."),
+    "retry": ("act", "Queue a finished task again, from its first unchecked item."),
     "up": ("serve", "Start the own server and worker."),
     "down": ("serve", "Stop them; queued tasks stay."),
     "worker": ("serve", "Run a worker in the foreground."),

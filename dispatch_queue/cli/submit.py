@@ -11,6 +11,7 @@ from dispatch_queue import plan, producer
 from dispatch_queue.cli import render
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.config.choose import Choice, choose, wants_worktree
+from dispatch_queue.config.schema import SHELL
 from dispatch_queue.errors import BadInput, Exit, StoreDown
 from dispatch_queue.producer import Request, Submitted
 from dispatch_queue.record import Isolation
@@ -87,7 +88,8 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
     prompt = " ".join(words)
     if not (words or items or plan_name or options["title"] or options["name"]):
         return _warm_up(here, options["as_json"])
-    _first_run(here)
+    if options["model"] != SHELL:
+        _first_run(here)
     choice = choose(here.config, prompt, options["model"])
     base = here.project.path
     request = Request(
@@ -144,10 +146,7 @@ def _first_run(here: Here) -> None:
     """Without a config file: look for agent CLIs and write one."""
     if (here.home / "config.yaml").exists() or os.environ.get("DISPATCH_TASK_ID"):
         return
-    try:
-        from dispatch_queue.config.firstrun import first_run
-    except ImportError:
-        return
+    from dispatch_queue.config.firstrun import first_run
 
     def ask(models: list[str]) -> str:
         return str(
@@ -155,7 +154,7 @@ def _first_run(here: Here) -> None:
         )
 
     found = first_run(here.home, ask=ask if sys.stdin.isatty() and sys.stderr.isatty() else None)
-    for said in found.messages:
+    for said in found.said:
         click.echo(said, err=True)
 
 

@@ -1,27 +1,15 @@
 """The first run: find the agent CLIs on this machine and write `config.yaml` for them."""
 
-import contextlib
 import dataclasses
 import os
-import re
-import select
-import shutil
-import signal
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from dispatch_queue import files
-from dispatch_queue.clock import SYSTEM
 from dispatch_queue.config.choose import PROVIDERS, UnknownModel, backend_for, best_model, provider_of
 from dispatch_queue.config.load import CONFIG_NAME, shown
-from dispatch_queue.config.rules import MODEL_ID
 from dispatch_queue.errors import BadConfig
 
-LISTING_LIMIT = timedelta(seconds=5)
-_MAX_LISTING_BYTES = 1024 * 1024
 _MAX_CHOICES = 4
 
 CLAUDE_MODELS = ("opus", "sonnet", "haiku")  # names that stay while versions come and go
@@ -79,14 +67,6 @@ class FirstRun:
     said: list[str]
 
 
-class Listing(NamedTuple):
-    """What `agent models` listed, the one it marked as current, and, where that is nothing, why."""
-
-    models: list[str]
-    current: str | None
-    failure: str | None
-
-
 def first_run(home: Path, *, ask: Ask | None = None, path: str | None = None) -> FirstRun:
     """Write `home/config.yaml` for the CLIs found on `path` (default: PATH).
 
@@ -94,33 +74,40 @@ def first_run(home: Path, *, ask: Ask | None = None, path: str | None = None) ->
     taken. With no CLI found nothing is written. A file that another process made meanwhile is left as it is.
     Raises UnknownModel for an answer that is no found model, BadConfig where the file cannot be written.
     """
-    programs = {cli.backend: shutil.which(cli.program, path=path) for cli in CLIS}
-    found = {backend: program for backend, program in programs.items() if program}
+    found = look(os.environ.get("PATH", os.defpath) if path is None else path)
     said: list[str] = []
-    listing = Listing([], None, None)
+    listed: list[str] = []
+    current = None
     if "cursor" in found:
-        listing = list_models(found["cursor"])
-        if not listing.models:
+        from dispatch_queue.config.listing import list_models
+
+        listed, current, failure = list_models(found["cursor"])
+        if not listed:
             del found["cursor"]
-            said.append(f"`agent models` listed nothing ({listing.failure}), so Cursor is left out: try `agent login`.")
+            said.append(f"`agent models` listed nothing ({failure}), so Cursor is left out: try `agent login`.")
     if not found:
         return FirstRun({}, {}, None, None, [*said, _nothing_found()])
-    models = models_of(found, listing.models)
+    models = models_of(found, listed)
     default = best_model(models) or next(iter(models))
     if ask is not None:
-        default = _answered(ask(choices(models, listing.current)), models)
-    said += [f"Found {_found_titles(found, models)}.", _written(home, default)]
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write(home, CONFIG_NAME, render(found, models, default).encode(), replace=False, mode=0o600)
-    except FileExistsError:
+        default = _answered(ask(choices(models, current)), models)
+    if not _put(home, render(found, models, default)):
         return FirstRun(found, models, default, None, [f"{shown(home)} was made meanwhile; it is used as it is."])
-    except OSError as error:
-        raise BadConfig(
-            f"{shown(home)}: cannot be written: {error.strerror}",
-            hint="point DISPATCH_HOME at a folder that you can write",
-        ) from error
+    said += [f"Found {_found_titles(found, models)}.", _written(home, default)]
     return FirstRun(found, models, default, home / CONFIG_NAME, said)
+
+
+def look(path: str) -> dict[str, str]:
+    """The programs of the CLIs that are on `path`, by back end. Every submit without a config file does this."""
+    folders = [Path(folder) for folder in path.split(os.pathsep) if folder]
+    found = {}
+    for cli in CLIS:
+        for folder in folders:
+            program = folder / cli.program
+            if program.is_file() and os.access(program, os.X_OK):
+                found[cli.backend] = str(program)
+                break
+    return found
 
 
 def models_of(found: Iterable[str], listed: Iterable[str]) -> dict[str, str]:
@@ -139,7 +126,7 @@ def choices(models: Mapping[str, str], current: str | None) -> list[str]:
     """Three or four models worth being the default, the best first."""
     firsts = [next((model for model in models if provider_of(model) == heading), None) for heading in PROVIDERS]
     wanted = [best_model(models), "sonnet", current, *firsts, *models]
-    return [model for model in dict.fromkeys(wanted) if model in models][:_MAX_CHOICES]
+    return [model for model in dict.fromkeys(wanted) if model and model in models][:_MAX_CHOICES]
 
 
 def render(found: Iterable[str], models: Mapping[str, str], default: str) -> str:
@@ -177,64 +164,26 @@ def render(found: Iterable[str], models: Mapping[str, str], default: str) -> str
     return "\n".join(lines) + "\n"
 
 
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_MARKER = re.compile(r"\(\s*(current|default)(?:\s*,\s*(?:current|default))*\s*\)")
-_LINE = re.compile(rf"(?:[*•>]\s+)?({MODEL_ID.pattern})\s+-\s+\S.*")
+def _put(home: Path, text: str) -> bool:
+    """Write the config file; False where there is one by now. Raises BadConfig."""
+    from dispatch_queue import files
 
-
-def read_listing(text: str) -> tuple[list[str], str | None]:
-    """The ids in the output of `agent models`, and the one marked as current; other lines mean nothing."""
-    models: dict[str, None] = {}
-    current = None
-    for line in re.split(r"[\r\n]+", _ESCAPE.sub("", text)):
-        marked = "(current" in line
-        if found := _LINE.fullmatch(_MARKER.sub("", line).strip()):
-            models[found[1]] = None
-            current = found[1] if marked else current
-    return list(models), current
-
-
-def list_models(program: str, limit: timedelta = LISTING_LIMIT) -> Listing:
-    """Run `PROGRAM models` and read what it lists; after `limit` it is ended with what it started."""
     try:
-        process = subprocess.Popen(
-            [program, "models"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        return Listing([], None, f"it cannot be started: {error.strerror}")
-    assert process.stdout is not None
-    deadline = SYSTEM.monotonic() + limit.total_seconds()
-    ended = False
-    with process.stdout as stream:
-        output = _read_until(stream.fileno(), deadline)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, deadline - SYSTEM.monotonic()) if output is not None else 0)
-            ended = True
-    if not ended:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return Listing([], None, f"no end after {limit.total_seconds():g} s")
-    if process.returncode != 0:
-        return Listing([], None, f"exit status {process.returncode}")
-    models, current = read_listing((output or b"").decode(errors="replace"))
-    return Listing(models, current, None if models else "no line of it names a model")
+        raise _unwritable(home, error) from error
+    try:
+        files.write(home, CONFIG_NAME, text.encode(), replace=False, mode=0o600)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _unwritable(home, error) from error
+    return True
 
 
-def _read_until(handle: int, deadline: float) -> bytes | None:
-    """All that comes before the end of the stream; None where that did not come in time or was too much."""
-    output = b""
-    while (left := deadline - SYSTEM.monotonic()) > 0 and len(output) <= _MAX_LISTING_BYTES:
-        if select.select([handle], [], [], left)[0]:
-            part = os.read(handle, 65536)
-            if not part:
-                return output
-            output += part
-    return None
+def _unwritable(home: Path, error: OSError) -> BadConfig:
+    hint = "point DISPATCH_HOME at a folder that you can write"
+    return BadConfig(f"{shown(home)}: cannot be written: {error.strerror}", hint=hint)
 
 
 def _answered(answer: str, models: Mapping[str, str]) -> str:

@@ -7,9 +7,16 @@ import shlex
 from collections.abc import Iterable, Iterator
 
 from dispatch_queue.config.document import Place, seen
-from dispatch_queue.config.schema import KNOWN_BACKENDS, REDIS_HINT, REDIS_SCHEMES, SHELL, Config
+from dispatch_queue.config.schema import (
+    KNOWN_BACKENDS,
+    MODEL_ID_PATTERN,
+    REDIS_HINT,
+    REDIS_SCHEMES,
+    SHELL,
+    Config,
+)
 
-MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")
+MODEL_ID = re.compile(MODEL_ID_PATTERN)
 ALIAS_NAME = re.compile(r"\w[\w.:/@+-]{0,99}")
 QUEUE_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # backends and pools: they name queues
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")

@@ -14,6 +14,7 @@ KNOWN_BACKENDS = ("claude", "codex", "cursor", SHELL)  # those that need no `com
 QUESTION_TIMEOUT_SECONDS = 180.0
 DRAIN_SECONDS = 5.0
 LOCAL_POOL = "local"
+MODEL_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}"  # nothing that a shell or an option could be made of
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 REDIS_HINT = f"it begins with {', '.join(REDIS_SCHEMES[:-1])} or {REDIS_SCHEMES[-1]}"
 

@@ -63,6 +63,9 @@ for place, entry in ipairs(want.entries) do
   end
   redis.call('XADD', KEYS[4], seq .. '-0', 'entry', head .. string.sub(entry, 2))
 end
+if #want.entries == 0 and #ARGV > 1 then
+  seq = seq + 1 -- files alone are a step too, or nobody would pull them
+end
 for place = 2, #ARGV, 2 do
   redis.call('HSET', KEYS[2], ARGV[place], ARGV[place + 1])
   redis.call('HSET', KEYS[3], ARGV[place], seq)

@@ -21,7 +21,7 @@ import redis
 
 import dispatch_queue
 from dispatch_queue import embedded
-from dispatch_queue.daemon import Daemon, End
+from dispatch_queue.daemon import LOG_LIMIT_BYTES, Daemon, End
 from dispatch_queue.errors import DispatchError, StoreDown
 from dispatch_queue.home import dispatch_home
 from dispatch_queue.server import OLDEST_MAJOR, server_binary
@@ -270,6 +270,18 @@ def test_a_worker_that_ended_is_started_again_by_the_next_up(home: Path, command
     assert Daemon(home / "run", "worker").alive()
 
 
+def test_a_long_log_is_put_aside_at_a_start(home: Path) -> None:
+    embedded.up(home, command=SLEEPS)
+    embedded.down(home)
+    with (home / "run" / "worker.log").open("wb") as log:
+        log.truncate(LOG_LIMIT_BYTES + 1)
+
+    embedded.up(home, command=SLEEPS)
+
+    assert (home / "run" / "worker.log").stat().st_size == 0
+    assert (home / "run" / "worker.log.1").stat().st_size == LOG_LIMIT_BYTES + 1
+
+
 # What a crash leaves behind
 
 
@@ -463,7 +475,7 @@ def deep_home(home: Path) -> Iterator[Path]:
 def test_a_home_too_deep_for_a_socket_gets_one_in_a_private_folder(deep_home: Path) -> None:
     embedded.up(deep_home, worker=False)
     client(deep_home).set("key", "value")
-    path = Path(client(deep_home).config_get("unixsocket")["unixsocket"])
+    path = Path(str(client(deep_home).config_get("unixsocket")["unixsocket"]))
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert embedded.up(deep_home, worker=False) == embedded.Up(server=False, worker=False)
 

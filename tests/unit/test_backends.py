@@ -167,7 +167,7 @@ def test_options_that_are_configured_are_not_added_again(backend: str, command: 
 
 
 def test_options_of_env_are_not_taken_for_the_programs() -> None:
-    assert started("codex", "env -C /tmp codex exec").argv[6:8] == ("-C", str(HERE))
+    assert started("codex", "env -C /tmp codex exec").argv.count("-C") == 2
 
 
 def test_a_model_of_its_backends_name_leaves_the_choice_to_the_command() -> None:
@@ -195,7 +195,8 @@ def test_a_backend_is_driven_as_its_program_says_whatever_its_name() -> None:
         ("my-agent --say={prompt}", ("my-agent", "--say=Do it."), None),
         ("sh -c 'my-agent \"$1\"' sh {prompt}", ("sh", "-c", 'my-agent "$1"', "sh", "Do it."), None),
         ("sh -c 'my-agent {prompt}'", ("sh", "-c", "my-agent {prompt}"), b"Do it."),
-        ("my-agent --in $(pwd)/x --at=\"$(pwd)\" $PWD", ("my-agent", "--in", f"{HERE}/x", f"--at={HERE}", str(HERE)), b"Do it."),
+        ("my-agent --in $(pwd)/x", ("my-agent", "--in", f"{HERE}/x"), b"Do it."),
+        ("my-agent --at=\"$(pwd)\" $PWD", ("my-agent", f"--at={HERE}", str(HERE)), b"Do it."),
         ("sh -c 'cd $(pwd); go'", ("sh", "-c", "cd $(pwd); go"), b"Do it."),
         ("~/bin/agent-x $HOME/y --z=~", ("/home/me/bin/agent-x", "/home/me/y", "--z=/home/me"), b"Do it."),
     ],
@@ -266,16 +267,12 @@ ALWAYS = {
     ],
 )
 def test_an_agent_sees_what_is_listed_and_what_its_cli_needs(backend: str, own: set[str]) -> None:
-    env = dict(started(backend, base=BASE).env)
+    env = started(backend, base=BASE).env
 
-    for name in (
-        "BASH_DEFAULT_TIMEOUT_MS",
-        "BASH_MAX_TIMEOUT_MS",
-        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS",
-        "IS_SANDBOX",
-    ):
-        env.pop(name, None)
-    assert env == ALWAYS | {name: BASE[name] for name in own}
+    added = {"BASH_DEFAULT_TIMEOUT_MS", "BASH_MAX_TIMEOUT_MS", "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS", "IS_SANDBOX"}
+    assert {name: value for name, value in env.items() if name not in added} == (
+        ALWAYS | {name: BASE[name] for name in own}
+    )
 
 
 def test_a_configured_backend_sees_what_it_names() -> None:
