@@ -174,11 +174,10 @@ class _Scanner:
         continues = self._paragraph and (kind is None or (kind == "quote" and not NOTE_LINE.match(body)))
         sibling = not continues and self._leave(column)
         base = self._lists[-1].content if self._lists else 0
-        if column - base >= _CODE_COLUMNS and not self._lists and not self._paragraph:
-            self._keep(line, end, code=True)
-        elif column - base >= _CODE_COLUMNS and not self._lists:
-            self._keep(line, end, paragraph=True)
-        elif column - base >= _CODE_COLUMNS and (self._blank or self._code) and not sibling:
+        too_deep = column - base >= _CODE_COLUMNS
+        if too_deep and not self._lists:
+            self._keep(line, end, code=not self._paragraph, paragraph=self._paragraph)
+        elif too_deep and (self._blank or self._code) and not sibling:
             self._keep(line, end, code=True)
         elif found is None or kind == "quote":
             entry = self._owner()
@@ -248,7 +247,7 @@ class _Scanner:
         if len(inside) == 1 and inside in _MARKS:
             return True
         sign = inside.decode().strip()
-        if len(sign) > 1 and (len(sign) > 2 or any(letter.isalnum() for letter in sign)):
+        if sign.isdigit() or len(sign) > 2 or (len(sign) == 2 and any(letter.isalnum() for letter in sign)):
             return False
         shown = body.decode()
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"

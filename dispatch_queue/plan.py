@@ -44,7 +44,6 @@ __all__ = [
 
 NOTE_LIMIT_BYTES = 64 * 1024
 
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 _BREAK = re.compile(r"\r\n|\n|\r")
 _REST = re.compile(rb"[^\r\n]*")
 _COUNTED = re.compile(rb"([ \t]*)([0-9]{1,9})(.*)", re.DOTALL)
@@ -155,7 +154,7 @@ def notes_in(data: bytes) -> list[str]:
     """The dispatcher's notes that stand in `data`, first to last, whatever else it holds."""
     notes: list[list[str]] = []
     within = False
-    for line in data.splitlines():
+    for line in data.removeprefix(BOM).splitlines():
         quoted = line.strip(b" \t")
         if head := NOTE_LINE.match(quoted):
             notes.append([_text(quoted[head.end() :])])
@@ -344,8 +343,10 @@ def _counted(bullet: bytes, step: int) -> bytes:
 
 
 def _newline(data: bytes) -> bytes:
-    found = _LINE_END.search(data)
-    return found.group() if found else b"\n"
+    at = data.find(b"\n")
+    if at < 0:
+        return b"\r" if b"\r" in data else b"\n"
+    return b"\r\n" if data[at - 1 : at] == b"\r" else b"\n"
 
 
 def _insert(data: bytes, at: int, lines: Sequence[bytes]) -> bytes:

@@ -74,7 +74,8 @@ def shown(ref: Ref, title: str, model: str) -> str:
 def message(ref: Ref, *, queue: str, model: str, title: str, priority: int = DEFAULT_PRIORITY) -> bytes:
     """A ticket: ids only."""
     identity = str(uuid.uuid4())
-    body = json.dumps([[ref.project, ref.task], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    body = json.dumps([[ref.project, ref.task], {}, embedded])
     envelope = {
         "body": base64.b64encode(body.encode()).decode(),
         "content-encoding": "utf-8",

@@ -233,13 +233,13 @@ def worktrees(repo: Path) -> list[Linked]:
 
 
 def add_worktree(repo: Path, path: Path, branch: str, base: str | None) -> None:
-    """Check out `branch` in a new folder; with `base`, a commit, the branch is made there. Hold `locked(repo)`.
+    """Make a worktree for `branch`, still without files; with `base`, a commit, the branch is made there.
 
-    Nothing is left of a failed one.
+    Hold `locked(repo)`. Nothing is left of a failed one.
     """
     words = ["-b", branch, "--no-track", str(path), base] if base else [str(path), branch]
     try:
-        run(["worktree", "add", "--quiet", *words], repo, timeout=CHECKOUT_TIMEOUT)
+        run(["worktree", "add", "--quiet", "--no-checkout", *words], repo)
     except BaseException:
         with contextlib.suppress(GitFailed):
             remove_worktree(repo, path)
@@ -247,6 +247,11 @@ def add_worktree(repo: Path, path: Path, branch: str, base: str | None) -> None:
             with contextlib.suppress(GitFailed):
                 delete_ref(repo, f"refs/heads/{branch}", base)
         raise
+
+
+def check_out(worktree: Path) -> None:
+    """Put the commit's files into a new worktree."""
+    run(["reset", "--quiet", "--hard", "--no-recurse-submodules"], worktree, timeout=CHECKOUT_TIMEOUT)
 
 
 def remove_worktree(repo: Path, path: Path) -> None:

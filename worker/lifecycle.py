@@ -1,6 +1,7 @@
 """Starts the services with the Celery worker and stops them with it, by Celery's signals."""
 
 import logging
+import signal
 from typing import Any
 
 from celery import signals
@@ -48,9 +49,15 @@ def _close(**_: Any) -> None:
         _running.pop().close()
 
 
+def _ignore_hangup(**_: Any) -> None:
+    """Celery starts itself anew at a SIGHUP, by a command line that no longer leads to it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def connect() -> None:
     """Hook into the worker that Celery is about to make. Calling it twice is harmless."""
     signals.celeryd_init.connect(_configure, weak=False, dispatch_uid="dispatch-configure")
     signals.worker_init.connect(_start, weak=False, dispatch_uid="dispatch-start")
+    signals.worker_ready.connect(_ignore_hangup, weak=False, dispatch_uid="dispatch-hangup")
     signals.worker_shutting_down.connect(_stop, weak=False, dispatch_uid="dispatch-stop")
     signals.worker_shutdown.connect(_close, weak=False, dispatch_uid="dispatch-close")

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-
 import select
 import shutil
 import signal

@@ -27,7 +27,11 @@ def run(self: Task, project: str, task: str) -> None:  # type: ignore[type-arg]
     def tell(kind: str, facts: Mapping[str, Any]) -> None:
         self.send_event(kind, **facts)
 
-    try:
-        attempt.run(services, ref, tell)
-    except StoreDown as error:
-        log.error("the ticket of %s is left: %s", ref, error, extra={"action": "ticket_left"})
+    while True:
+        try:
+            attempt.run(services, ref, tell)
+            return
+        except StoreDown as error:
+            log.warning("the ticket of %s waits: %s", ref, error, extra={"action": "ticket_waits"})
+            if not services.wait_for_store():
+                return

@@ -35,6 +35,7 @@ class Verdict:
     event: Event
     reason: str = ""
     counts: bool = False
+    idle: bool = False  # nothing was checked in it
 
 
 def _failed(why: FailReason, text: str) -> Verdict:
@@ -98,4 +99,9 @@ def conclude(end: End) -> Verdict | None:
         )
     if end.tries + 1 >= end.limit:
         return _failed(FailReason.AGENT, f"{end.limit} attempts ended unfinished; {missing}")
-    return Verdict(Event.GIVE_BACK, f"to be continued: {plan.done} of {len(plan.items)} items are checked", counts=True)
+    return Verdict(
+        Event.GIVE_BACK,
+        f"to be continued: {plan.done} of {len(plan.items)} items are checked",
+        counts=True,
+        idle=not end.progressed,
+    )

@@ -4,6 +4,7 @@ A worktree stands at `<root>/<project-id>/<task-id>.<attempt>`, on a branch of t
 continue. Nothing of the user's checkout changes: not HEAD, index, files, stash or other branches.
 """
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from worker.git import GitFailed
 BRANCHES: Final = "dispatch"
 SNAPSHOT_LIMIT_BYTES: Final = 20 * 1024 * 1024  # of one file
 SHOWN_NAMES: Final = 5  # in a reason
-_COMPLETE: Final = "dispatch-complete"  # in the worktree's git directory: all was put into it, and it is not taken over
+# Stands in a worktree's git directory from when all was put into it until it is taken over; holds the task's branch.
+_COMPLETE: Final = "dispatch-complete"
 
 log = getLogger(__name__)
 
@@ -103,7 +105,7 @@ def worktree(
     with git.locked(project):
         older = _older(project, folder, task_id, attempt)
         if branch is None and older is not None:
-            branch = git.current_branch(older)
+            branch = (git.git_dir(older) / _COMPLETE).read_text()
         began = _began(project, base, branch)
         if branch is not None:
             taken = _take_over(older, branch, skip=(part / RECORD).as_posix()) if older else None
@@ -111,16 +113,18 @@ def worktree(
         name, start = _branch_for(project, folder, task_id, branch, began, snapshot)
         path = _free_path(folder, f"{task_id}.{attempt}")
         git.add_worktree(project, path, name, start)
-        git.set_ref(project, base_ref(name), began)
     workspace = Workspace(path / part, Isolation.WORKTREE, path, name, began)
     try:
+        git.set_ref(project, base_ref(name), began)
+        git.check_out(path)
         _fill(workspace, top, snapshot)
     except BaseException:
         with git.locked(project):
             git.remove_worktree(project, path)
             if start is not None:
-                git.delete_ref(project, f"refs/heads/{name}", start)
-                git.delete_ref(project, base_ref(name), began)
+                for ref, made_at in ((f"refs/heads/{name}", start), (base_ref(name), began)):
+                    with contextlib.suppress(GitFailed):
+                        git.delete_ref(project, ref, made_at)
         raise
     return workspace
 
@@ -228,7 +232,7 @@ def _fill(workspace: Workspace, project_top: Path, snapshot: str | None) -> None
         raise WorkspaceFailed(f"the project's folder is a link in its repository: {workspace.path}")
     workspace.path.mkdir(parents=True, exist_ok=True)
     provision.include(project_top, workspace.top, part=workspace.path.relative_to(workspace.top))
-    (git.git_dir(workspace.top) / _COMPLETE).touch()
+    (git.git_dir(workspace.top) / _COMPLETE).write_text(workspace.branch or "")
 
 
 def save(workspace: Workspace, *, limit_bytes: int = SNAPSHOT_LIMIT_BYTES) -> snapshots.Commit | None:
@@ -277,10 +281,13 @@ def remove(workspace: Workspace, project: Path) -> Removal:
     """Remove a worktree, but only when all in it, except ignored files, is reachable in the project's repository."""
     if workspace.isolation is Isolation.SHARED:
         return Removal(False, "it is the checkout itself")
-    with git.locked(project):
-        reason = _reason_to_keep(workspace, project) if workspace.top.exists() else ""
-        if not reason:
-            git.remove_worktree(project, workspace.top)
+    try:
+        with git.locked(project):
+            reason = _reason_to_keep(workspace, project) if workspace.top.exists() else ""
+            if not reason:
+                git.remove_worktree(project, workspace.top)
+    except (GitFailed, OSError) as error:
+        reason = str(error)
     return Removal(not reason, reason)
 
 

@@ -1,5 +1,7 @@
 """answer, note, cancel: what a person does to a task."""
 
+import sys
+
 import click
 
 from dispatch_queue import producer
@@ -12,7 +14,7 @@ _STDIN_LIMIT_BYTES = 1024 * 1024
 def _text(words: tuple[str, ...]) -> str:
     """The words as one text; `-` alone reads standard input."""
     if words == ("-",):
-        data = click.get_binary_stream("stdin").read(_STDIN_LIMIT_BYTES + 1)
+        data = sys.stdin.buffer.read(_STDIN_LIMIT_BYTES + 1)
         if len(data) > _STDIN_LIMIT_BYTES:
             raise BadInput(f"standard input has more than {_STDIN_LIMIT_BYTES} bytes")
         return data.decode(errors="replace")

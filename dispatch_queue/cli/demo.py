@@ -39,7 +39,7 @@ def _say(text: str) -> None:
 @click.command()
 @click.option("--keep", is_flag=True, help="Keep the task's record when done.")
 def demo(keep: bool) -> int:
-    """Dispatch a small task here with the shell backend, answer its question, and show the result. No account needed."""
+    """Dispatch a small task here on the shell backend, answer its question, show the result. No account needed."""
     here = Here()
     request = Request(items=ITEMS, title="Demo: what is in this folder", model="shell", backend="shell", attempts=2)
     _say('dispatch submit --model shell --title "Demo: what is in this folder" --item … (5 items)')

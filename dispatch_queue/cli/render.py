@@ -191,7 +191,8 @@ def attempt_line(result: Mapping[str, Any], now: datetime) -> str:
         return f"  {result['attempt']}. {line(str(result.get('reason') or 'under way, or ended without a result'))}"
     reason = f": {line(str(result['reason']))}" if result.get("reason") else ""
     ended = age(str(result.get("ended", "")), now)
-    return f"  {result['attempt']}. {line(str(result['end']))}{reason} ({ended} ago on {line(str(result.get('host', '?')))})"
+    host = line(str(result.get("host", "?")))
+    return f"  {result['attempt']}. {line(str(result['end']))}{reason} ({ended} ago on {host})"
 
 
 def next_steps(card: Card) -> list[str]:

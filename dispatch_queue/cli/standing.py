@@ -1,6 +1,5 @@
 """Where a command stands: its home, its project, its tasks, its way to Redis."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ class Here:
     @property
     def project(self) -> Project:
         if self._project is None:
-            self._project = find(Path(os.getcwd()))
+            self._project = find(Path.cwd())
         return self._project
 
     @property

@@ -43,9 +43,10 @@ def _read_names(names: tuple[str, ...], base: Path) -> tuple[str, ...]:
     """Files to read as the agent finds them: relative to the project where they stand in it. Raises BadInput."""
     found = []
     for name in names:
-        path = Path(os.path.abspath(name))
+        path = Path.cwd() / name
         if not path.exists():
             raise BadInput(f"--read {name}: no such file", hint=f"looked at {path}")
+        path = path.resolve()
         found.append(str(path.relative_to(base)) if path.is_relative_to(base) else str(path))
     return tuple(found)
 

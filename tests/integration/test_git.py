@@ -30,7 +30,12 @@ def repo(tmp_path: Path) -> Repository:
 def work(repo: Repository, tmp_path: Path) -> Repository:
     """A worktree on the task's branch."""
     path = tmp_path / "work"
-    git.add_worktree(repo.path, path, BRANCH, repo.git("rev-parse", "HEAD"))
+    return added(repo, path)
+
+
+def added(repo: Repository, path: Path, branch: str = BRANCH) -> Repository:
+    git.add_worktree(repo.path, path, branch, repo.git("rev-parse", "HEAD"))
+    git.check_out(path)
     return Repository(path)
 
 
@@ -401,7 +406,7 @@ def test_a_worktree_without_its_git_file_is_never_taken_for_the_repository_aroun
     outer = made_by(tmp_path / "outer")
     repo = made_by(outer.path / "repo")
     path = outer.path / "work"
-    git.add_worktree(repo.path, path, BRANCH, repo.git("rev-parse", "HEAD"))
+    added(repo, path)
     (path / ".git").unlink()
     before = outer.git("for-each-ref")
     for keep in (commit_all, snapshot):
@@ -491,8 +496,7 @@ def test_a_snapshot_while_an_agent_writes_and_deletes(work: Repository) -> None:
 def second(repo: Repository, work: Repository, tmp_path: Path) -> Repository:
     """The worktree of the next attempt: the branch as it was at the beginning."""
     path = tmp_path / "second"
-    git.add_worktree(repo.path, path, "dispatch/second", repo.git("rev-parse", "HEAD"))
-    return Repository(path)
+    return added(repo, path, "dispatch/second")
 
 
 @pytest.mark.parametrize("autocrlf", ["false", "true", "input"])
@@ -558,8 +562,7 @@ def test_in_a_submodule_everything_works_the_same(repo: Repository, tmp_path: Pa
     inner = Repository(repo.path / "part")
     before = inner.picture()
     path = tmp_path / "work"
-    git.add_worktree(inner.path, path, BRANCH, inner.git("rev-parse", "HEAD"))
-    work = Repository(path)
+    work = added(inner, path)
     work.write({"new": "n"})
     assert snapshot(work) is not None
     made = commit_all(work)
@@ -574,8 +577,7 @@ def test_a_submodule_checked_out_in_the_worktree_counts_as_left(repo: Repository
     part = made_by(tmp_path / "part", {"p": "p"})
     repo.git("-c", "protocol.file.allow=always", "submodule", "add", "--quiet", str(part.path), "part")
     repo.git("commit", "--quiet", "-m", "part")
-    git.add_worktree(repo.path, tmp_path / "work", BRANCH, repo.git("rev-parse", "HEAD"))
-    work = Repository(tmp_path / "work")
+    work = added(repo, tmp_path / "work")
     assert snapshots.leftovers(work.path) == []
     work.git("-c", "protocol.file.allow=always", "submodule", "update", "--quiet", "--init")
     (work.path / "part" / "p").write_text("changed")

@@ -292,6 +292,7 @@ def test_the_next_attempt_has_the_commits_and_the_uncommitted_files(repo: Reposi
 def test_the_branch_is_found_by_the_older_worktree_alone(repo: Repository, root: Path) -> None:
     repo.git("branch", "dispatch/task")
     first = make(repo, root)
+    at(first).git("checkout", "--quiet", "-b", "elsewhere")
     at(first).commit({"done": "d"})
     second = make(repo, root, 2)
     assert (second.branch, second.base) == ("dispatch/task-2", first.base)
@@ -593,6 +594,24 @@ def test_a_worktree_that_became_a_repository_of_its_own_is_kept(repo: Repository
     own.git("add", "--all")
     own.git("commit", "--quiet", "-m", "all")
     assert not workspace.remove(made, repo.path).removed
+
+
+def test_a_worktree_whose_repository_is_gone_is_kept_with_the_reason(repo: Repository, root: Path) -> None:
+    made = make(repo, root)
+    shutil.rmtree(repo.path / ".git")
+    assert "not a git repository" in workspace.remove(made, repo.path).reason
+    assert (made.path / "a.txt").exists()
+
+
+def test_a_failing_checkout_leaves_nothing(repo: Repository, root: Path) -> None:
+    repo.commit({".gitattributes": "a.txt filter=broken\n"})
+    repo.git("config", "filter.broken.smudge", "false")
+    repo.git("config", "filter.broken.required", "true")
+    before = repo.git("for-each-ref"), repo.git("worktree", "list")
+    with pytest.raises(GitFailed, match="smudge filter broken failed"):
+        make(repo, root)
+    assert (repo.git("for-each-ref"), repo.git("worktree", "list")) == before
+    assert list((root / "proj").iterdir()) == []
 
 
 def test_the_reason_names_a_few_of_many_files(repo: Repository, root: Path) -> None:

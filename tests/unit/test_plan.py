@@ -91,6 +91,7 @@ def test_every_kind_of_list_makes_an_item(line: str) -> None:
         "- [^1] fake",
         "- [link](https://example.com) fake",
         "- [ok] fake",
+        "- [1] fake",
         "# - [ ] fake",
         "<!-- - [ ] fake -->",
         "```\n- [ ] fake\n```",
@@ -407,7 +408,9 @@ def test_items_that_can_not_be_inserted_are_refused(after: int, items: list[str]
 
 
 def test_a_new_plan_is_written_as_a_person_would() -> None:
-    assert plan.render("Fix  the\nbug", [" find it ", "fix `it`"]) == b"# Fix the bug\n\n- [ ] find it\n- [ ] fix `it`\n"
+    assert (
+        plan.render("Fix  the\nbug", [" find it ", "fix `it`"]) == b"# Fix the bug\n\n- [ ] find it\n- [ ] fix `it`\n"
+    )
 
 
 @pytest.mark.parametrize(

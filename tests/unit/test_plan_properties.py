@@ -10,14 +10,23 @@ from dispatch_queue.errors import BadPlan
 from dispatch_queue.plan import Item, Mark, Plan
 
 INDENTS = st.sampled_from(["", "", "", " ", "  ", "   ", "    ", "      ", "\t", "  \t", "         "])
-BODIES = st.sampled_from(
-    [
-        *["- [ ] a", "- [x] b", "* [?] a", "+ [!] c", "1. [ ] d", "9) [X] e", "-   [ ] f", "-\t[ ] g", "- [ ]", "- [ ]h"],
-        *["", "", " ", "text", "text", "- bullet", "3. bullet", "-", "- ```", "- <!--", "- - [ ] no"],
-        *["```", "~~~", "````", "```py", "``` `", "<!--", "-->", "<!-- x -->", "# heading", "#", "---", "***"],
-        *["> quote", "> - [ ] no", "> **Note from dispatcher:** n", ">", "- [a](b)", "- [link]: x", "\x0c", "é\u2028 x"],
-    ]
-)
+ITEMS = ["- [ ] a", "- [x] b", "* [?] a", "+ [!] c", "1. [ ] d", "9) [X] e", "-   [ ] f", "-\t[ ] g", "- [ ]", "- [ ]h"]
+LISTS = ["- bullet", "3. bullet", "-", "- ```", "- <!--", "- - [ ] no", "- [a](b)", "- [link]: x"]
+BLOCKS = ["```", "~~~", "````", "```py", "``` `", "<!--", "-->", "<!-- x -->", "# heading", "#", "---", "***"]
+OTHERS = [
+    "",
+    "",
+    " ",
+    "text",
+    "text",
+    "> quote",
+    "> - [ ] no",
+    "> **Note from dispatcher:** n",
+    ">",
+    "\x0c",
+    "é\u2028 x",
+]
+BODIES = st.sampled_from([*ITEMS, *LISTS, *BLOCKS, *OTHERS])
 LINES = st.tuples(INDENTS, BODIES).map("".join)
 ENDS = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])
 
@@ -26,7 +35,8 @@ ENDS = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])
 def documents(draw: st.DrawFn) -> bytes:
     """Markdown, or nearly: lines that mean something, at depths that mean something."""
     end = draw(ENDS)
-    text = end.join(draw(st.lists(LINES, min_size=1, max_size=14)))
+    mixed = st.just(end) if draw(st.integers(0, 4)) else ENDS
+    text = "".join(line + draw(mixed) for line in draw(st.lists(LINES, min_size=1, max_size=14)))[: -len(end)]
     bom = draw(st.sampled_from(["", "", "\ufeff"]))
     return (bom + text + draw(st.sampled_from(["", end]))).encode()
 
@@ -62,22 +72,26 @@ def outline(items: tuple[Item, ...] | list[Item]) -> list[tuple[Mark, str, str]]
 
 
 @given(st.one_of(st.binary(max_size=300), documents()))
-@settings(max_examples=400)
+@settings(max_examples=120)
 def test_any_bytes_are_a_plan_or_a_bad_plan(data: bytes) -> None:
+    lines = data.splitlines()
+    refused: BadPlan | None = None
+    items: tuple[Item, ...] = ()
+
     try:
-        seen = plan.parse(data)
+        items = plan.parse(data).items
     except BadPlan as error:
-        assert 0 <= error.line <= len(data.splitlines())
-    else:
-        assert [item.number for item in seen.items] == list(range(1, len(seen.items) + 1))
-        lines = data.splitlines()
-        for item in seen.items:
-            assert f"[{item.mark.value}]".encode() in lines[item.line - 1].lower()
+        refused = error
+
+    assert items or (refused is not None and 0 <= refused.line <= len(lines))
+    assert [item.number for item in items] == list(range(1, len(items) + 1))
+    for item in items:
+        assert f"[{item.mark.value}]".encode() in lines[item.line - 1].lower()
     plan.notes_in(data)
 
 
 @given(documents(), st.data(), st.sampled_from(Mark))
-@settings(max_examples=400)
+@settings(max_examples=120)
 def test_setting_a_mark_touches_one_byte(data: bytes, draw: st.DataObject, mark: Mark) -> None:
     before = read(data)
     number = draw.draw(st.integers(1, len(before.items)))
@@ -93,7 +107,7 @@ def test_setting_a_mark_touches_one_byte(data: bytes, draw: st.DataObject, mark:
 
 
 @given(documents(), st.data(), NOTES)
-@settings(max_examples=600)
+@settings(max_examples=150)
 def test_a_note_under_an_item_touches_no_other(data: bytes, draw: st.DataObject, note: str) -> None:
     before = read(data)
     number = draw.draw(st.integers(1, len(before.items)))
@@ -114,7 +128,8 @@ def test_a_note_under_an_item_touches_no_other(data: bytes, draw: st.DataObject,
 
 @given(st.one_of(st.binary(max_size=100), documents()), NOTES)
 @example(b"- [ ] a\n  ", "x")
-@settings(max_examples=400)
+@example(b"\xef\xbb\xbf", "x")
+@settings(max_examples=120)
 def test_an_added_note_is_appended_and_found(data: bytes, note: str) -> None:
     after = plan.add_note(data, note)
 
@@ -129,7 +144,7 @@ def test_an_added_note_is_appended_and_found(data: bytes, note: str) -> None:
 
 
 @given(st.one_of(st.binary(max_size=100), documents()), st.lists(NOTES, max_size=5), st.lists(NOTES, max_size=3))
-@settings(max_examples=400)
+@settings(max_examples=120)
 def test_merging_notes_adds_each_lost_one_once(data: bytes, given_notes: list[str], kept: list[str]) -> None:
     seen = plan.merge_notes(data, kept)
 
@@ -152,7 +167,7 @@ def test_a_note_given_twice_is_there_twice(given_notes: list[str], draw: st.Data
 
 
 @given(documents(), st.data(), st.lists(ITEM_TEXTS, min_size=1, max_size=4))
-@settings(max_examples=600)
+@settings(max_examples=150)
 def test_new_items_touch_no_other(data: bytes, draw: st.DataObject, texts: list[str]) -> None:
     before = read(data)
     after_number = draw.draw(st.integers(0, len(before.items)))
@@ -168,7 +183,7 @@ def test_new_items_touch_no_other(data: bytes, draw: st.DataObject, texts: list[
 
 
 @given(TEXTS.filter(str.strip), st.lists(ITEM_TEXTS, min_size=1, max_size=8))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_what_is_rendered_is_read_back(title: str, items: list[str]) -> None:
     seen = plan.parse(plan.render(title, items))
 
@@ -177,26 +192,26 @@ def test_what_is_rendered_is_read_back(title: str, items: list[str]) -> None:
 
 
 MARKS = st.sampled_from(Mark)
-LISTS = st.lists(st.tuples(MARKS, st.sampled_from("abcdef")), min_size=1, max_size=8)
+ROWS = st.lists(st.tuples(MARKS, st.sampled_from("abcdef")), min_size=1, max_size=8)
 
 
 def made(rows: list[tuple[Mark, str]]) -> Plan:
     return Plan("t", tuple(Item(number, number, mark, text) for number, (mark, text) in enumerate(rows, 1)))
 
 
-@given(LISTS)
+@given(ROWS)
 def test_nothing_changed_is_no_change(rows: list[tuple[Mark, str]]) -> None:
     assert plan.changes(made(rows), made(rows)) == []
 
 
-@given(LISTS, LISTS)
+@given(ROWS, ROWS)
 def test_a_change_is_of_an_item_that_is_there(before: list[tuple[Mark, str]], after: list[tuple[Mark, str]]) -> None:
     for change in plan.changes(made(before), made(after)):
         assert (change.mark_after, change.text) == after[change.number - 1]
         assert change.mark_after is not change.mark_before
 
 
-@given(LISTS.filter(lambda rows: len({text for _, text in rows}) == len(rows)), st.data())
+@given(ROWS.filter(lambda rows: len({text for _, text in rows}) == len(rows)), st.data())
 def test_inserting_and_moving_items_ticks_nothing(rows: list[tuple[Mark, str]], draw: st.DataObject) -> None:
     mixed = draw.draw(st.permutations([*rows, (Mark.OPEN, "new one"), (Mark.OPEN, "new two")]))
 

@@ -1,0 +1,178 @@
+"""Stand-in agents: programs that take a prompt and follow the file protocol, or break it in one way each.
+
+Run as `python -I -S standins.py NAME [WORD…]`, with the environment a worker gives its agents. Only what Python
+brings is imported, so that one starts in some milliseconds; each ends by itself, at the latest after a minute.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PATIENCE_SECONDS = 60.0
+OPEN, DONE = "- [ ] ", "- [x] "
+MIB = 1024 * 1024
+
+
+def command(name: str, *words: str) -> str:
+    """The command of a back end whose agent is the stand-in `name`, as config.yaml has it."""
+    return " ".join([sys.executable, "-I", "-S", str(Path(__file__).resolve()), name, *words])
+
+
+def _task() -> Path:
+    return Path(os.environ["DISPATCH_TASK_DIR"])
+
+
+def _plan() -> str:
+    return (_task() / "plan.md").read_text()
+
+
+def _put(name: str, text: str) -> None:
+    """Write a file of the task as the protocol wants it: beside, then renamed."""
+    place = _task() / name
+    making = place.with_name(f".{place.name}.tmp")
+    making.write_text(text)
+    making.rename(place)
+
+
+def _tick(count: int = sys.maxsize) -> None:
+    _put("plan.md", _plan().replace(OPEN, DONE, count))
+
+
+def _finish() -> int:
+    _tick()
+    _put("ipc/.done", "")
+    return 0
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def says_its_input(*words: str) -> int:
+    """Writes down what it was given: the words of its command, then all of standard input."""
+    _put("output.md", "".join(f"word {word}\n" for word in words) + f"stdin {sys.stdin.read()}")
+    return _finish()
+
+
+def prints_binary(*_: str) -> int:
+    """Prints every byte there is, and text cut within a character."""
+    sys.stdout.buffer.write(bytes(range(256)) + "ü".encode()[:1] + b"\x1b[31m\x00\n")
+    return _finish()
+
+
+def floods(*_: str) -> int:
+    """Prints 100 MiB."""
+    sys.stdout.flush()
+    for _number in range(100):
+        os.write(1, b"x" * (MIB - 1) + b"\n")
+    return _finish()
+
+
+def ticks_one(*_: str) -> int:
+    """Ticks one item and leaves, content."""
+    _tick(1)
+    return 0
+
+
+def ticks_none(*_: str) -> int:
+    """Says that all is well and leaves."""
+    print("All done!")
+    return 0
+
+
+def ticks_all_but_forgets_to_finish(*_: str) -> int:
+    """Ticks every item, and leaves without the completion marker."""
+    _tick()
+    return 0
+
+
+def kills_itself(*_: str) -> int:
+    """Ends by SIGKILL, with some last words."""
+    print("out of memory?", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def exits_3(*_: str) -> int:
+    """Fails as a program does that does not know its options."""
+    print("unknown option --fast", file=sys.stderr)
+    return 3
+
+
+def plans_itself(*_: str) -> int:
+    """Replaces the plan by steps of its own, works through them, and reports; its prompt must tell it to."""
+    prompt = sys.stdin.read()
+    if "replace that item in plan.md" not in prompt:
+        print("nobody told me to plan")
+        return 1
+    _put("plan.md", "# Mine\n\n- [ ] Look\n- [ ] Think\n- [ ] Report\n")
+    for _number in range(3):
+        _tick(1)
+    _put("output.md", prompt)
+    return _finish()
+
+
+def overwrites_notes(*_: str) -> int:
+    """Puts back a plan it read before there was a note, whenever there is one, three times; then ends."""
+    read = _plan()
+    for _number in range(3):
+        _until(lambda: "Note from dispatcher" in _plan())
+        _put("plan.md", read)
+    _until(lambda: "Note from dispatcher" in _plan())
+    return _finish()
+
+
+def asks_by_hand(*_: str) -> int:
+    """Asks by the files alone, as an agent without `dispatch-ask` does, and writes the answer down."""
+    _put("ipc/001.question", "Which colour?\n")
+    answer = _task() / "ipc/001.answer"
+    _until(lambda: answer.exists() and answer.read_text() != "")
+    _put("ipc/001.done", "")
+    _put("output.md", answer.read_text())
+    return _finish()
+
+
+def leaves_a_crowd(*_: str) -> int:
+    """Starts children that leave its session and ignore SIGTERM, and does so itself; a pid of each in output.md."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for _number in range(2):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _sleep_as_one_of_the_crowd()
+    _sleep_as_one_of_the_crowd()
+    return 0
+
+
+def _sleep_as_one_of_the_crowd() -> None:
+    (_task() / f"pid.{os.getpid()}.tmp").touch()
+    time.sleep(PATIENCE_SECONDS)
+    os._exit(0)
+
+
+STANDINS: dict[str, Callable[..., int]] = {
+    program.__name__: program
+    for program in (
+        says_its_input,
+        prints_binary,
+        floods,
+        ticks_one,
+        ticks_none,
+        ticks_all_but_forgets_to_finish,
+        kills_itself,
+        exits_3,
+        plans_itself,
+        overwrites_notes,
+        asks_by_hand,
+        leaves_a_crowd,
+    )
+}
+
+if __name__ == "__main__":
+    sys.exit(STANDINS[sys.argv[1]](*sys.argv[2:]))

@@ -1,0 +1,133 @@
+"""What a running attempt tells Redis, in order and under its token, and what it hears from there.
+
+While Redis is away changes wait here; the files hold all of it meanwhile.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dispatch_queue import taskdir
+from dispatch_queue.clock import stamp
+from dispatch_queue.errors import ClaimLost, Refused, StoreDown
+from dispatch_queue.mirror import actor, publish_answer, queue_key
+from dispatch_queue.record import draft
+from dispatch_queue.states import Event, State
+from dispatch_queue.store import Change, Changed, Record, step, write_questions
+from worker.livecopy import LiveCopy, News
+from worker.supervisor import Mailbox, Watching
+
+if TYPE_CHECKING:
+    from worker.services import Services
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[str, Mapping[str, Any]], None]  # a Celery event: type and fields
+
+_QUESTION_CHARACTERS = 4000  # of a question in the journal; its file has all of it
+_SHOWN_CHARACTERS = 200  # of a question in an event
+
+
+class Publisher:
+    """Between one live copy and the record of its task."""
+
+    def __init__(self, services: "Services", record: Record, claim: Changed, mailbox: Mailbox, tell: Tell) -> None:
+        self._services, self._store, self._clock = services, services.store, services.clock
+        self._record, self._ref, self._claim = record, record.ref, claim
+        self._mailbox, self._tell = mailbox, tell
+        self._seq = claim.seq
+        self._waiting: list[Change] = []
+        self._asked_since: dict[int, float] = {}
+        self.lost = False
+
+    def begin(self, live: LiveCopy) -> None:
+        """Take up the questions that an earlier attempt left open."""
+        for number in live.view.ipc.open:
+            self._ask(live, number)
+
+    def turn(self, live: LiveCopy, words: set[str]) -> Watching:
+        """Look at the files, and at Redis where `news` was told; publish what is new."""
+        try:
+            if "news" in words:
+                self._hear(live)
+            view, news = live.look()
+            live.keep_notes()
+            if news:
+                self._publish(live, news)
+            self.flush()
+        except StoreDown as error:
+            log.warning("%s goes on without Redis: %s", self._ref, error, extra={"action": "store_down"})
+            self._services.remind(self._mailbox)
+            view = live.view
+        except ClaimLost:
+            self.lost = True
+            view = live.view
+        since = min(self._asked_since.values(), default=None)
+        return Watching(lost=self.lost, broken=bool(view.hostile), asked_since=since)
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Add an entry to the journal at the next flush."""
+        self._wait_for(Change(entries=self._drafts([(event, facts)])))
+
+    def say(self, kind: str, live: LiveCopy, **facts: Any) -> None:
+        """Send a Celery event with the progress, for Flower."""
+        now = taskdir.facts_of(live.view.plan)
+        self._tell(kind, {"task_id": self._ref.task, "items": f"{now['done']}/{now['total']}", **facts})
+
+    def flush(self) -> None:
+        """Send what waits, oldest first. Raises StoreDown, ClaimLost; what was not sent waits on."""
+        while self._waiting:
+            try:
+                self._store.change(self._ref, self._waiting[0], home=self._record.home, queue=queue_key(self._record))
+            except Refused as error:
+                log.warning("%s: %s", self._ref, error, extra={"action": "change_refused"})
+            self._waiting.pop(0)
+
+    def _hear(self, live: LiveCopy) -> None:
+        record = self._store.record(self._ref)
+        if record is None:
+            return
+        if record.token != self._claim.token:
+            raise ClaimLost(self._ref.task, token=self._claim.token, held=record.token)
+        pulled = self._store.pull(self._ref, self._seq)
+        live.hear(pulled.entries, pulled.files)
+        self._seq = max(self._seq, pulled.seq)
+
+    def _publish(self, live: LiveCopy, news: News) -> None:
+        found, complaints = live.read_changed(news)
+        events = [*news.events, *(("warning", {"text": complaint}) for complaint in complaints)]
+        if events or found:
+            self._wait_for(Change(entries=self._drafts(events), fields=news.facts, files=found))
+        for number in news.questions:
+            self._ask(live, number)
+        still_open = set(live.view.ipc.open)
+        self._asked_since = {number: since for number, since in self._asked_since.items() if number in still_open}
+        self.flush()
+        for number in news.answers:
+            publish_answer(self._store, live.copy, self._ref, number, clock=self._clock)
+        if news.events:
+            self.say("task-progress", live)
+
+    def _ask(self, live: LiveCopy, number: int) -> None:
+        self._asked_since[number] = self._clock.monotonic()
+        text = live.view.ipc.questions[number]
+        self._wait_for(
+            step(
+                Event.ASK,
+                at=stamp(self._clock.now()),
+                by=actor(),
+                reason=f"question {number}",
+                facts={"question": number, "text": text[:_QUESTION_CHARACTERS]},
+                stay=frozenset({State.ASKING}),
+                fields={"questions": write_questions(sorted({*live.view.ipc.open, number}))},
+            )
+        )
+        self.say("task-asking", live, question=number, text=text[:_SHOWN_CHARACTERS])
+
+    def _drafts(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        at = stamp(self._clock.now())
+        return [draft(event, at=at, by=actor(), **facts) for event, facts in events]
+
+    def _wait_for(self, change: Change) -> None:
+        self._waiting.append(dataclasses.replace(change, token=self._claim.token))
