@@ -74,7 +74,10 @@ TRANSITIONS: Mapping[tuple[State | None, Event], State] = MappingProxyType(
         (S.RUNNING, E.GIVE_BACK): S.QUEUED,
         (S.ASKING, E.GIVE_BACK): S.QUEUED,
         (S.RUNNING, E.LIMIT): S.WAITING,
+        (S.ASKING, E.LIMIT): S.WAITING,
         (S.RUNNING, E.FINISH): S.DONE,
+        # An agent may go on without the answer, and end with all done.
+        (S.ASKING, E.FINISH): S.DONE,
         (S.RUNNING, E.FAIL): S.FAILED,
         (S.ASKING, E.FAIL): S.FAILED,
         # A dependency failed, or no attempt could be started.

@@ -189,6 +189,9 @@ class Attempt:
                     return
             except ClaimLost:
                 verdict = None
+            except Refused as error:
+                log.error("%s: its end was refused: %s", self._ref, error, extra={"action": "end_refused"})
+                return
 
     def _was_cancelled(self) -> bool:
         record = self._store.record(self._ref)

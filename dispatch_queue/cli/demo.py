@@ -1,34 +1,28 @@
 """demo: a real task from submit to result, with a question that is answered, on the shell backend."""
 
 import os
-import shutil
-from pathlib import Path
 
 import click
 
 from dispatch_queue import overview, producer
 from dispatch_queue.cli import follow, render
 from dispatch_queue.cli.standing import Here
-from dispatch_queue.errors import DispatchError, Exit
+from dispatch_queue.config.schema import SHELL
+from dispatch_queue.errors import Exit
 from dispatch_queue.producer import Request
 
-NAME = "demo"
-QUESTION = "Which files should the report count: all, or only the text files?"
-ANSWER = "only the text files"
+TITLE = "Demo"
+QUESTION = "How many of the largest files should the report name?"
+ANSWER = "3"
 
-# Plain sh and what every system has; it runs in the checkout, and changes nothing in it.
+# Plain sh, with what every system has. It runs in the current folder and writes nothing but its report.
+_FILES = "find . -maxdepth 4 -type f -not -path '*/.*'"
+_REPORT = '"$DISPATCH_TASK_DIR/output.md"'
+_ANSWERED = '"$(cat "$DISPATCH_TASK_DIR/ipc/001.answer")"'
 ITEMS = (
-    "Say where we are: `pwd; ls | head -20`",
-    "Count what is here: `find . -type f -not -path './.*' | wc -l | tee \"$DISPATCH_TASK_DIR/context.md\"`",
+    f'Count the files: `echo "Files here: $({_FILES} | wc -l)" > {_REPORT}`',
     f"ask: {QUESTION}",
-    "List the largest: `find . -type f -not -path './.*' -exec wc -c {} + | sort -rn | head -6`",
-    (
-        "Write the report: `{ echo '# What is in this folder'; echo; "
-        "echo \"Files: $(find . -type f -not -path './.*' | wc -l)\"; "
-        'echo "Answer to the question: $(cat "$DISPATCH_TASK_DIR/ipc/"*.answer | tail -1)"; '
-        "echo; echo 'The largest:'; find . -type f -not -path './.*' -exec wc -c {} + | sort -rn | head -6; } "
-        '> "$DISPATCH_TASK_DIR/output.md"`'
-    ),
+    f"Name the largest: `{_FILES} -exec ls -S {{}} + | head -n {_ANSWERED} >> {_REPORT}`",
 )
 
 
@@ -37,12 +31,11 @@ def _say(text: str) -> None:
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Keep the task's record when done.")
-def demo(keep: bool) -> int:
+def demo() -> int:
     """Dispatch a small task here on the shell backend, answer its question, show the result. No account needed."""
     here = Here()
-    request = Request(items=ITEMS, title="Demo: what is in this folder", model="shell", backend="shell", attempts=2)
-    _say('dispatch submit --model shell --title "Demo: what is in this folder" --item … (5 items)')
+    request = Request(items=ITEMS, title=TITLE, model=SHELL, backend=SHELL)
+    _say(f"dispatch submit --model {SHELL} --title {TITLE} --item … --item … --item …")
     sent = producer.record_locally(request, here.project, home=here.home)
     store = here.store()
     from dispatch_queue.mirror import enroll, push
@@ -68,21 +61,18 @@ def demo(keep: bool) -> int:
         return Exit.FAILED
     _say(f"cat {os.path.relpath(sent.home.path / 'output.md')}")
     click.echo(render.plain(overview.output(sent.home) or ""))
-    _try_next(here, sent.home.path, keep)
+    _try_next(sent.task.id)
     return Exit.DONE
 
 
-def _try_next(here: Here, path: Path, keep: bool) -> None:
+def _try_next(task_id: str) -> None:
     click.secho("What to try next", bold=True)
-    click.echo('  dispatch submit "what you want done"     an agent plans and does it (claude, codex, cursor)')
-    click.echo("  dispatch submit -m shell -i 'Run the tests: `make test`' --worktree")
-    click.echo("  dispatch ls · dispatch questions · dispatch watch")
-    click.echo("  dispatch flower                          the monitoring pages")
-    click.echo("  dispatch down                            stop the background server and worker")
-    if keep:
-        click.echo(f"\nThe record of this demo: {path}")
-        return
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise DispatchError(f"the demo's record stays: {error}", hint=f"rm -r {path}") from error
+    for command, what in (
+        (f"dispatch show {task_id}", "all there is to know of this task"),
+        ('dispatch submit "what you want done"', "an agent plans and does it: claude, codex or cursor"),
+        ("dispatch submit -m shell --worktree -i 'Test: `make test`'", "in a git worktree, on a branch of its own"),
+        ("dispatch ls", "every task, what needs you first"),
+        ("dispatch flower", "the monitoring pages"),
+        ("dispatch down", "stop the background server and worker"),
+    ):
+        click.echo(f"  {command.ljust(59)} {what}")
