@@ -1,38 +1,64 @@
-"""Every key and channel in Redis, as functions. Celery's own keys stand under the same prefix."""
+"""Every key and channel in Redis. Celery's own keys stand under the same prefix.
+
+`FAMILIES` are the names that the scripts make keys from, too (see scripts/common.lua).
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from dispatch_queue.record import Ref
 
 PREFIX = "dispatch:"
 
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "record": f"{PREFIX}task:",  # hash: the standing and the routing of a task
+        "files": f"{PREFIX}files:",  # hash: name below the task folder → bytes
+        "revisions": f"{PREFIX}revisions:",  # hash: name → seq of the change that wrote it
+        "journal": f"{PREFIX}journal:",  # stream: the task's entries, the id is `<seq>-0`
+        "after": f"{PREFIX}after:",  # set: unfinished tasks that a task waits for
+        "dependents": f"{PREFIX}dependents:",  # set: tasks that wait for a task
+        "state": f"{PREFIX}state:",  # set: refs of the tasks in a state
+        "tasks": f"{PREFIX}tasks",  # set: every ref that has a record
+        "due": f"{PREFIX}due",  # sorted set: refs by the time they wait for, milliseconds since 1970
+        "queue": PREFIX,  # list: tickets, as kombu lays them out
+        "home": f"{PREFIX}home:",  # channel: refs whose home copy on a host is behind
+        "live": f"{PREFIX}live:",  # channel: refs that a worker runs and somebody else changed
+    }
+)
+
+
+def lua_table() -> str:
+    """`FAMILIES` as the table `key` of the scripts."""
+    return "local key = {" + ", ".join(f"{name} = '{prefix}'" for name, prefix in FAMILIES.items()) + "}\n"
+
 
 def record(ref: Ref) -> str:
-    """hash: the standing and the routing of a task"""
-    return f"{PREFIX}task:{ref}"
+    return f"{FAMILIES['record']}{ref}"
 
 
-def files(ref: Ref) -> str:
-    """hash: name below the task folder → bytes"""
-    return f"{PREFIX}files:{ref}"
-
-
-def revisions(ref: Ref) -> str:
-    """hash: name → seq of the change that wrote it"""
-    return f"{PREFIX}revisions:{ref}"
-
-
-def journal(ref: Ref) -> str:
-    """stream: the task's entries, the id is `<seq>-0`"""
-    return f"{PREFIX}journal:{ref}"
+def in_state(state: str) -> str:
+    return f"{FAMILIES['state']}{state}"
 
 
 def tasks() -> str:
-    """set: every ref that has a record"""
-    return f"{PREFIX}tasks"
+    return FAMILIES["tasks"]
+
+
+def due() -> str:
+    return FAMILIES["due"]
 
 
 def queue(name: str) -> str:
-    """list: tickets, as kombu lays them out"""
-    return f"{PREFIX}{name}"
+    return f"{FAMILIES['queue']}{name}"
+
+
+def home_channel(host: str) -> str:
+    return f"{FAMILIES['home']}{host}"
+
+
+def live_channel(worker_name: str) -> str:
+    return f"{FAMILIES['live']}{worker_name}"
 
 
 def worker(name: str) -> str:
@@ -45,11 +71,6 @@ def workers() -> str:
     return f"{PREFIX}workers"
 
 
-def home_channel(host: str) -> str:
-    """channel: refs whose home copy on this host is behind"""
-    return f"{PREFIX}home:{host}"
-
-
-def live_channel(worker_name: str) -> str:
-    """channel: refs which this worker runs and somebody else changed"""
-    return f"{PREFIX}live:{worker_name}"
+def generation() -> str:
+    """string: made when it is missing; another one means that Redis lost its data meanwhile"""
+    return f"{PREFIX}generation"

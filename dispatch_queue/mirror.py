@@ -17,7 +17,7 @@ from dispatch_queue.home import host_name
 from dispatch_queue.locks import MIRROR, trying
 from dispatch_queue.record import Isolation, Ref, Standing, Task, draft, fold, notes_of
 from dispatch_queue.states import HELD, Event, State
-from dispatch_queue.store import Change, GuardFailed, Record, Store, step, write_questions
+from dispatch_queue.store import Change, GuardFailed, Store, step, write_questions
 from dispatch_queue.taskdir import Journal, TaskDir, Writer
 from dispatch_queue.tickets import key_of, message, queue_of
 from dispatch_queue.watching import Watch
@@ -41,21 +41,10 @@ def routing(task: Task) -> dict[str, str | int]:
         "backend": task.backend,
         "isolation": task.isolation,
         "home": task.host,
-        "queue": queue_of(task),
-        "priority": task.priority,
+        "queue": key_of(queue_of(task), task.priority),
+        "ticket": message(task.ref, queue=queue_of(task), model=task.model, priority=task.priority),
         "attempts": task.attempts,
     }
-
-
-def ticket(ref: Ref, task: Task | Record) -> bytes:
-    """A ticket for the next attempt of a task."""
-    queue = task.queue if isinstance(task, Record) else queue_of(task)
-    return message(ref, queue=queue, model=task.model, title=task.title, priority=task.priority)
-
-
-def queue_key(task: Task | Record) -> str:
-    """The list that `ticket` goes to."""
-    return key_of(task.queue if isinstance(task, Record) else queue_of(task), task.priority)
 
 
 def sync(store: Store, home: TaskDir, ref: Ref) -> Standing:
@@ -138,14 +127,8 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> None:
         "changed": standing.changed,
         "reason": standing.reason,
     }
-    store.enroll(
-        ref,
-        state=standing.state if still and standing.state else State.QUEUED,
-        fields=fields,
-        home=task.host,
-        queue=queue_key(task),
-        ticket=None if still else ticket(ref, task),
-    )
+    state = standing.state if still and standing.state else State.QUEUED
+    store.enroll(ref, state, fields, at=standing.changed, by=actor())
 
 
 def publish_answer(store: Store, home: TaskDir, ref: Ref, number: int, *, clock: Clock = SYSTEM) -> bool:
@@ -173,10 +156,9 @@ def publish_answer(store: Store, home: TaskDir, ref: Ref, number: int, *, clock:
             ),
             fields={"questions": write_questions(rest)},
             files={name: data},
-            ticket=ticket(ref, record),
         )
         try:
-            store.change(ref, change, home=record.home, queue=queue_key(record), live=record.worker)
+            store.change(ref, change)
             return True
         except GuardFailed:
             continue
@@ -193,7 +175,7 @@ def publish_note(store: Store, ref: Ref, text: str, *, clock: Clock = SYSTEM) ->
     if record is None:
         raise Refused(f"task `{ref.task}` is unknown to Redis", state="")
     entry = draft("note", at=stamp(clock.now()), by=actor(), text=text)
-    store.change(ref, Change(entries=[entry]), home=record.home, live=record.worker)
+    store.change(ref, Change(entries=[entry]))
 
 
 def reconcile(store: Store, base: Path, project_id: str, only: str | None = None) -> None:

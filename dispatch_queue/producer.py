@@ -223,7 +223,6 @@ def retry(store: "Store", home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> 
 
     Raises Refused for a task that is not finished, StoreDown.
     """
-    from dispatch_queue.mirror import queue_key, ticket
     from dispatch_queue.store import step
 
     record = store.record(ref)
@@ -240,9 +239,8 @@ def retry(store: "Store", home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> 
         at=stamp(clock.now()),
         by=actor(),
         fields={"tries": 0, "idle": 0, "questions": ""},
-        ticket=ticket(ref, record),
     )
-    store.change(ref, change, home=record.home, queue=queue_key(record))
+    store.change(ref, change)
 
 
 def cancel(store: "Store", ref: Ref, *, clock: Clock = SYSTEM) -> "Record":
@@ -260,7 +258,7 @@ def cancel(store: "Store", ref: Ref, *, clock: Clock = SYSTEM) -> "Record":
     listener = store.listen(keys.home_channel(record.home), timeout_seconds=0.5)
     try:
         change = step(Event.CANCEL, at=stamp(clock.now()), by=actor(), reason="cancelled", fields={"questions": ""})
-        store.change(ref, change, home=record.home, live=record.worker)
+        store.change(ref, change)
         until = clock.monotonic() + CANCEL_WAIT_SECONDS
         while record.worker and clock.monotonic() < until:
             now = store.record(ref)

@@ -7,6 +7,7 @@
 import dataclasses
 import enum
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,10 @@ from dispatch_queue.errors import BadInput, DispatchError
 from dispatch_queue.states import FINAL, Event, State
 
 FORMAT = 1  # of task.yaml and the journal; a reader refuses a newer one
+
+_NUMBERS = ("attempt", "done", "total", "question")  # facts of an entry that a standing is computed from
+# Legal in JSON as they are, but the end of a line to some, and unreadable in YAML or UTF-8 to others.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
 class Isolation(enum.StrEnum):
@@ -75,7 +80,7 @@ class Task:
 def dump_task(task: Task) -> bytes:
     """`task` as YAML with one JSON value a line, so that reading it needs no YAML parser."""
     values = dataclasses.asdict(task)
-    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    lines = (f"{key}: {_json(value)}\n" for key, value in values.items())
     return "".join(lines).encode()
 
 
@@ -90,7 +95,7 @@ def load_task(data: bytes, *, name: str = "task.yaml") -> Task:
     """
     values: dict[str, Any] = {}
     try:
-        for number, line in enumerate(data.decode().splitlines(), 1):
+        for number, line in enumerate(data.decode().split("\n"), 1):
             if not line.strip() or line.startswith("#"):
                 continue
             key, colon, value = line.partition(": ")
@@ -107,7 +112,7 @@ def load_task(data: bytes, *, name: str = "task.yaml") -> Task:
         values["isolation"] = Isolation(values["isolation"])
         values["read"] = tuple(values.get("read", ()))
         return Task(**values)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{name}: cannot be read: {error}") from error
 
 
@@ -127,8 +132,9 @@ class Entry:
         return f'{{"seq":{self.seq},' + (f'"state":"{self.state}",' if self.state else "") + _json(values)[1:]
 
 
-def _json(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def draft(event: str, *, at: str, by: str, **facts: Any) -> str:
@@ -137,19 +143,26 @@ def draft(event: str, *, at: str, by: str, **facts: Any) -> str:
 
 
 def parse_entry(line: str) -> Entry:
-    """The entry of one line. Raises ValueError."""
-    values = json.loads(line)
-    if not isinstance(values, dict):
-        raise ValueError("not an object")
-    state = values.pop("state", None)
-    return Entry(
-        seq=int(values.pop("seq")),
-        event=str(values.pop("event")),
-        at=str(values.pop("at")),
-        by=str(values.pop("by")),
-        state=State(state) if state else None,
-        facts=values,
-    )
+    """The entry of one line. Raises ValueError, whatever the line is: an agent can write to a journal."""
+    try:
+        values = json.loads(line)
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
+        state = values.pop("state", None)
+        entry = Entry(
+            seq=int(values.pop("seq")),
+            event=str(values.pop("event")),
+            at=str(values.pop("at")),
+            by=str(values.pop("by")),
+            state=State(state) if state else None,
+            facts=values,
+        )
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"not an entry: {error!r}") from error
+    missing = {"total"} if "done" in values else {"question"} if entry.event in (Event.ASK, Event.ANSWER) else set()
+    if entry.seq < 0 or missing - values.keys() or any(type(values.get(name, 0)) is not int for name in _NUMBERS):
+        raise ValueError("not an entry: a number is missing or is none")
+    return entry
 
 
 @dataclass(frozen=True, slots=True)

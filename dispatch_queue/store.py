@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -20,6 +21,7 @@ from dispatch_queue.states import Event, State, moves
 SOCKET_TIMEOUT_SECONDS = 5.0  # with None a half-open connection never recovers
 WORKER_FORGOTTEN_AFTER_SECONDS = 15
 RECORDS_AT_ONCE = 500
+SCRIPTS = ("change", "pull", "beat", "enroll", "release", "resend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class Record:
     questions: tuple[int, ...]
     changed: str
     isolation: str
+    sent: int = 0  # tickets so far
+    attempts: int = 3  # the limit of tries
+    hold: bool = False
     tries: int = 0  # attempts that ended without finishing, and were not parked or drained
     idle: bool = False  # the last of them checked nothing
 
@@ -71,6 +76,9 @@ class Record:
             questions=read_questions(found.get("questions", "")),
             changed=found.get("changed", ""),
             isolation=found.get("isolation", ""),
+            sent=number("sent"),
+            attempts=number("attempts"),
+            hold=bool(found.get("hold")),
             tries=number("tries"),
             idle=bool(number("idle")),
         )
@@ -92,7 +100,8 @@ class Change:
 
     `entries` are drafts (`record.draft`); the first carries the new state. `stay` names states in which the
     event is taken note of without a move. `guard` is a field of the record and the value it must have.
-    `ticket` is sent when the task becomes queued.
+    A task that becomes queued gets its ticket, one that becomes final releases those that wait for it. A change
+    without a token is somebody else's than the worker's that holds the task, which is told of it.
     """
 
     entries: Sequence[str]
@@ -103,7 +112,8 @@ class Change:
     claim: bool = False
     fields: Mapping[str, str | int] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
-    ticket: bytes | None = None
+    at: str = ""  # of entries that follow for other tasks
+    by: str = ""
 
 
 def step(
@@ -112,7 +122,9 @@ def step(
     """The change for `event`: its entry, the record's reason and time, and what else `Change` takes."""
     fields = {"reason": reason, "changed": at, **more.pop("fields", {})}
     known = {"reason": reason} if reason else {}
-    return Change(entries=[draft(event, at=at, by=by, **known, **facts)], event=event, fields=fields, **more)
+    return Change(
+        entries=[draft(event, at=at, by=by, **known, **facts)], event=event, fields=fields, at=at, by=by, **more
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,22 @@ class Changed:
     state: State
     token: int
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What a task waits for: other tasks to end, a time (0: none)."""
+
+    after: tuple[Ref, ...] = ()
+    due_milliseconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """Claims without a heartbeat: `lost` to another token, `unknown` to Redis, which lost its data."""
+
+    lost: tuple[Ref, ...]
+    unknown: tuple[Ref, ...]
 
 
 class GuardFailed(Refused):
@@ -169,9 +197,7 @@ class Store:
             health_check_interval=5,
             retry=Retry(NoBackoff(), 0),
         )
-        self._scripts = {
-            name: self._redis.register_script(_script(name)) for name in ("change", "pull", "beat", "enroll")
-        }
+        self._scripts = {name: self._redis.register_script(_script(name)) for name in SCRIPTS}
 
     def close(self) -> None:
         self._redis.close()
@@ -180,17 +206,18 @@ class Store:
         with _answering(self.url):
             self._redis.ping()
 
-    def change(self, ref: Ref, change: Change, *, home: str, queue: str = "", live: str = "") -> Changed:
-        """Do `change`; tell the host of the home copy, and the worker `live` if one is named.
+    def change(self, ref: Ref, change: Change) -> Changed:
+        """Do `change`, and tell the host of the home copy.
 
         Raises ClaimLost if the token is stale, GuardFailed, Refused if the state table has no such move,
         StoreDown (then the change may or may not have happened).
         """
         want: dict[str, Any] = {
-            "ref": str(ref),
             "fields": {key: str(value) for key, value in change.fields.items()},
             "entries": list(change.entries),
-            "home": keys.home_channel(home),
+            "live": change.token is None,
+            "at": change.at,
+            "by": change.by,
         }
         if change.event is not None:
             want["moves"] = moves(change.event) | {state.value: state.value for state in change.stay}
@@ -200,18 +227,9 @@ class Store:
             want["guard"] = list(change.guard)
         if change.claim:
             want["claim"] = True
-        if live:
-            want["live"] = keys.live_channel(live)
-        arguments: list[str | bytes] = []
-        if change.ticket is not None:
-            want["ticket"] = change.ticket.decode()
-        for name, data in change.files.items():
-            arguments += [name, data]
+        files = [part for pair in change.files.items() for part in pair]
         with _answering(self.url):
-            answer: list[Any] = self._scripts["change"](
-                keys=[*_task_keys(ref), keys.tasks(), keys.queue(queue)],
-                args=[json.dumps(want), *arguments],
-            )
+            answer: list[Any] = self._scripts["change"](args=[str(ref), json.dumps(want), *files])
         match answer[0]:
             case b"ok":
                 return Changed(int(answer[1]), State(answer[2].decode()), int(answer[3]), int(answer[4]))
@@ -223,36 +241,75 @@ class Store:
         raise Refused(f"task `{ref.task}` is {state or 'unknown'}", state=state)
 
     def enroll(
-        self, ref: Ref, *, state: State, fields: Mapping[str, str | int], home: str, queue: str, ticket: bytes | None
-    ) -> None:
-        """Make the record of a task that only files know. One that exists by now is left alone."""
-        with _answering(self.url):
-            self._scripts["enroll"](
-                keys=[keys.record(ref), keys.tasks(), keys.queue(queue)],
-                args=[str(ref), state, ticket or b"", keys.home_channel(home), *_flat(fields)],
-            )
+        self, ref: Ref, state: State, fields: Mapping[str, str | int], *, waits: Waits = Waits(), at: str, by: str
+    ) -> bool:
+        """Make the record of a task that only files know; False: it exists by now and was left alone.
 
-    def send(self, queue: str, ticket: bytes) -> None:
-        """Send a ticket once more; the claim makes a second one harmless."""
+        `waits` is for a waiting task: it goes on at once if nothing of it is left.
+        """
+        told = {"after": [str(other) for other in waits.after], "due": waits.due_milliseconds, "at": at, "by": by}
         with _answering(self.url):
-            self._redis.lpush(keys.queue(queue), ticket)
+            return bool(self._scripts["enroll"](args=[str(ref), state, json.dumps(told), *_flat(fields)]))
 
-    def beat(self, claims: Mapping[Ref, int]) -> list[Ref]:
-        """Raise the heartbeat of every claim (ref → token); returns the refs another token holds now."""
+    def release(self, ref: Ref, what: str, *, reason: str, at: str, by: str) -> bool | None:
+        """Take away one thing a waiting task waits for: `hold`, `due`, or all of it with "".
+
+        Returns True if it is queued now, False if it waits on, for `reason`; None if it was not waiting.
+        """
+        with _answering(self.url):
+            answer = int(self._scripts["release"](args=[str(ref), what, reason, at, by]))
+        return None if answer < 0 else bool(answer)
+
+    def resend(self, ref: Ref, sent: int) -> bool:
+        """Send the ticket of a queued task again, unless somebody did since the caller saw `sent` of them."""
+        with _answering(self.url):
+            return bool(self._scripts["resend"](args=[str(ref), sent]))
+
+    def tickets(self, queue: str) -> list[bytes]:
+        """The tickets that wait in a queue."""
+        with _answering(self.url):
+            return list(self._redis.lrange(keys.queue(queue), 0, -1))  # type: ignore[arg-type]
+
+    def in_state(self, *states: State) -> list[Ref]:
+        """The tasks in these states."""
+        with _answering(self.url):
+            found = self._redis.sunion([keys.in_state(state) for state in states])
+        return [Ref.parse(name.decode()) for name in found]  # type: ignore[union-attr]
+
+    def due(self) -> list[Ref]:
+        """The tasks whose time has come, by the server's clock."""
+        with _answering(self.url):
+            seconds, microseconds = self._redis.time()
+            now = int(seconds) * 1000 + int(microseconds) // 1000
+            found = self._redis.zrangebyscore(keys.due(), 0, now)
+        return [Ref.parse(name.decode()) for name in found]  # type: ignore[union-attr]
+
+    def generation(self) -> str:
+        """A word that stays while Redis keeps its data, and is another one after it lost them."""
+        with _answering(self.url):
+            self._redis.set(keys.generation(), os.urandom(8).hex(), nx=True)
+            return (self._redis.get(keys.generation()) or b"").decode()  # type: ignore[union-attr]
+
+    def beat(self, claims: Mapping[Ref, int]) -> "Beaten":
+        """Raise the heartbeat of every claim (ref → token); returns those that are not ours any more."""
         if not claims:
-            return []
+            return Beaten((), ())
         order = list(claims)
         with _answering(self.url):
             pipe = self._redis.pipeline(transaction=False)
             for ref in order:
-                self._scripts["beat"](keys=[keys.record(ref)], args=[claims[ref]], client=pipe)
+                self._scripts["beat"](args=[str(ref), claims[ref]], client=pipe)
             answers = pipe.execute()
-        return [ref for ref, answer in zip(order, answers, strict=True) if answer == 0]
+        told = list(zip(order, answers, strict=True))
+        return Beaten(
+            lost=tuple(ref for ref, answer in told if answer == 0),
+            unknown=tuple(ref for ref, answer in told if answer == -1),
+        )
 
     def pull(self, ref: Ref, since: int) -> Pulled:
         """Entries and files of `ref` that are newer than `since`."""
         with _answering(self.url):
-            seq, lines, files = self._scripts["pull"](keys=_task_keys(ref), args=[since])
+            seq, lines, files = self._scripts["pull"](args=[str(ref), since])
         names = [name.decode() for name in files[::2]]
         return Pulled(
             seq=int(seq),
@@ -335,12 +392,9 @@ class Listener:
 
 
 def _script(name: str) -> str:
-    return (resources.files("dispatch_queue") / "scripts" / f"{name}.lua").read_text()
+    folder = resources.files("dispatch_queue") / "scripts"
+    return keys.lua_table() + (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
 
 
 def _flat(fields: Mapping[str, str] | Mapping[str, str | int]) -> list[str | int]:
     return [part for pair in fields.items() for part in pair]
-
-
-def _task_keys(ref: Ref) -> list[str]:
-    return [keys.record(ref), keys.files(ref), keys.revisions(ref), keys.journal(ref)]

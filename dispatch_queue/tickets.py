@@ -8,13 +8,13 @@ instead of by a Celery producer, which would also cost every `dispatch submit` 8
 import base64
 import json
 import os
-import uuid
 from typing import Any
 
 from dispatch_queue.keys import PREFIX
 from dispatch_queue.record import Isolation, Ref, Task
 
 RUN = "dispatch.run"  # the Celery task
+IDENTITY = "@identity@"  # as scripts/common.lua knows it
 PRIORITY_STEPS = (0, 3, 6, 9)
 DEFAULT_PRIORITY = 6
 
@@ -66,14 +66,13 @@ def key_of(queue: str, priority: int) -> str:
     return f"{queue}\x06\x16{step}" if step else queue
 
 
-def shown(ref: Ref, title: str, model: str) -> str:
+def shown(ref: Ref, model: str) -> str:
     """The arguments of a ticket as Flower shows them: task id, model, project."""
     return f"({ref.task}, {model}, {ref.project})"
 
 
-def message(ref: Ref, *, queue: str, model: str, title: str, priority: int = DEFAULT_PRIORITY) -> bytes:
-    """A ticket: ids only."""
-    identity = str(uuid.uuid4())
+def message(ref: Ref, *, queue: str, model: str, priority: int = DEFAULT_PRIORITY) -> str:
+    """The template of a task's tickets: ids only. Each ticket sent puts an identity of its own for IDENTITY."""
     embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
     body = json.dumps([[ref.project, ref.task], {}, embedded])
     envelope = {
@@ -83,7 +82,7 @@ def message(ref: Ref, *, queue: str, model: str, title: str, priority: int = DEF
         "headers": {
             "lang": "py",
             "task": RUN,
-            "id": identity,
+            "id": IDENTITY,
             "shadow": None,
             "eta": None,
             "expires": None,
@@ -91,9 +90,9 @@ def message(ref: Ref, *, queue: str, model: str, title: str, priority: int = DEF
             "group_index": None,
             "retries": 0,
             "timelimit": [None, None],
-            "root_id": identity,
+            "root_id": IDENTITY,
             "parent_id": None,
-            "argsrepr": shown(ref, title, model),
+            "argsrepr": shown(ref, model),
             "kwargsrepr": "{}",
             "origin": f"dispatch{os.getpid()}",
             "ignore_result": True,
@@ -102,14 +101,23 @@ def message(ref: Ref, *, queue: str, model: str, title: str, priority: int = DEF
             "stamps": {},
         },
         "properties": {
-            "correlation_id": identity,
+            "correlation_id": IDENTITY,
             "reply_to": "",
-            "argsrepr": shown(ref, title, model),
+            "argsrepr": shown(ref, model),
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": queue},
             "priority": priority,
             "body_encoding": "base64",
-            "delivery_tag": str(uuid.uuid4()),
+            "delivery_tag": IDENTITY,
         },
     }
-    return json.dumps(envelope).encode()
+    return json.dumps(envelope)
+
+
+def ref_in(ticket: bytes) -> Ref | None:
+    """The task that a ticket asks for; None for something else."""
+    try:
+        arguments = json.loads(base64.b64decode(json.loads(ticket)["body"]))[0]
+        return Ref(str(arguments[0]), str(arguments[1]))
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None

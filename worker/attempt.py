@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dispatch_queue import files, ipc, plan, registry, taskdir
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import ClaimLost, DispatchError, Refused, StoreDown
-from dispatch_queue.mirror import actor, queue_key, sync, ticket
+from dispatch_queue.mirror import actor, sync
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Isolation, Ref, draft
 from dispatch_queue.states import Event, FailReason, State
@@ -55,7 +55,7 @@ def _claim(services: "Services", record: Record) -> Changed | None:
         claim=True,
     )
     try:
-        return services.store.change(record.ref, change, home=record.home)
+        return services.store.change(record.ref, change)
     except Refused:
         return None
 
@@ -260,21 +260,16 @@ class Attempt:
             if number is None:
                 verdict, guard = _ANSWERED, None
         try:
-            self._store.change(self._ref, self._last(verdict, facts, guard), home=self._record.home, queue=self._queue)
+            self._store.change(self._ref, self._last(verdict, facts, guard))
         except Refused as error:
             if verdict.event is not Event.PARK:
                 raise
             # The answer came at this moment: go on with it.
             log.info("%s is not parked: %s", self._ref, error, extra={"action": "park_raced"})
-            change = self._last(_ANSWERED, facts, None)
-            self._store.change(self._ref, change, home=self._record.home, queue=self._queue)
+            self._store.change(self._ref, self._last(_ANSWERED, facts, None))
             return
         if live is not None:
             self._publisher.say(f"task-{verdict.event}", live, reason=verdict.reason)
-
-    @property
-    def _queue(self) -> str:
-        return queue_key(self._record)
 
     def _last(self, verdict: Verdict, facts: Mapping[str, Any], guard: tuple[str, str] | None) -> Change:
         fields: dict[str, str | int] = {"worker": ""}
@@ -291,7 +286,6 @@ class Attempt:
             fields=fields,
             token=self._claim.token,
             guard=guard,
-            ticket=ticket(self._ref, self._record),
         )
 
     def _say_stopped(self, facts: Mapping[str, Any]) -> None:
@@ -299,7 +293,7 @@ class Attempt:
         entry = draft("stopped", at=stamp(self._clock.now()), by=actor(), **facts)
         change = Change(entries=[entry], guard=("worker", self._services.name), fields={"worker": ""})
         try:
-            self._store.change(self._ref, change, home=self._record.home)
+            self._store.change(self._ref, change)
         except Refused:
             log.info("%s was claimed again", self._ref, extra={"action": "attempt_lost"})
 

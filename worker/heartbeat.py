@@ -46,7 +46,8 @@ class Heartbeat:
             try:
                 if beats % ANNOUNCE_EVERY_BEATS == 0:
                     self._store.announce(self._worker, self._facts())
-                for ref in self._store.beat(self._claims()):
+                beaten = self._store.beat(self._claims())
+                for ref in (*beaten.lost, *beaten.unknown):
                     self._lost(ref)
                 self._beaten()
             except StoreDown as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dispatch_queue import taskdir
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
-from dispatch_queue.mirror import actor, publish_answer, queue_key
+from dispatch_queue.mirror import actor, publish_answer
 from dispatch_queue.record import draft
 from dispatch_queue.states import Event, State
 from dispatch_queue.store import Change, Changed, Record, step, write_questions
@@ -79,7 +79,7 @@ class Publisher:
         """Send what waits, oldest first. Raises StoreDown, ClaimLost; what was not sent waits on."""
         while self._waiting:
             try:
-                self._store.change(self._ref, self._waiting[0], home=self._record.home, queue=queue_key(self._record))
+                self._store.change(self._ref, self._waiting[0])
             except Refused as error:
                 log.warning("%s: %s", self._ref, error, extra={"action": "change_refused"})
             self._waiting.pop(0)

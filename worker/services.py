@@ -10,7 +10,7 @@ from pathlib import Path
 from dispatch_queue import keys
 from dispatch_queue.clock import SYSTEM, Clock
 from dispatch_queue.errors import StoreDown
-from dispatch_queue.mirror import LISTEN_SECONDS, RETRY_SECONDS, HomeMirror, queue_key, ticket
+from dispatch_queue.mirror import LISTEN_SECONDS, RETRY_SECONDS, HomeMirror
 from dispatch_queue.record import Ref
 from dispatch_queue.states import State
 from dispatch_queue.store import Store
@@ -87,7 +87,7 @@ class Services:
         """Send a ticket again that came while this worker is stopping."""
         record = self.store.record(ref)
         if record is not None and record.state is State.QUEUED:
-            self.store.send(queue_key(record), ticket(ref, record))
+            self.store.resend(ref, record.sent)
 
     def claims(self) -> dict[Ref, int]:
         """The claims held now: ref → token."""

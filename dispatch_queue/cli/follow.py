@@ -61,10 +61,18 @@ def _changes(here: Here, homes: Sequence[TaskDir]) -> Iterator[threading.Event]:
 
 
 def follow(
-    here: Here, homes: Sequence[TaskDir], tell: Callable[[str, Entry], None], *, timeout_seconds: float | None = None
+    here: Here,
+    homes: Sequence[TaskDir],
+    tell: Callable[[str, Entry], None],
+    *,
+    since: int | None = None,
+    timeout_seconds: float | None = None,
 ) -> tuple[Exit, list[Card]]:
-    """Wait until a task of `homes` asks or all have ended, telling what their journals gain; the cards at the end."""
-    seen = {home.id: home.standing().seq for home in homes}
+    """Wait until a task of `homes` asks or all have ended; the cards at the end.
+
+    Tells what their journals gain from now on, or have after entry `since`.
+    """
+    seen = {home.id: home.standing().seq if since is None else since for home in homes}
     until = None if timeout_seconds is None else SYSTEM.monotonic() + timeout_seconds
     with _changes(here, homes) as changed:
         while True:
@@ -108,9 +116,15 @@ def report(cards: Sequence[Card], end: Exit) -> None:
 
 
 def run(
-    here: Here, homes: Sequence[TaskDir], *, quiet: bool, as_json: bool, timeout_seconds: float | None = None
+    here: Here,
+    homes: Sequence[TaskDir],
+    *,
+    quiet: bool,
+    as_json: bool,
+    since: int | None = None,
+    timeout_seconds: float | None = None,
 ) -> Exit:
-    """`watch` or `wait` for these tasks."""
+    """`watch` or `wait` for these tasks; `since` as of `follow`."""
 
     def tell(task_id: str, entry: Entry) -> None:
         if as_json and not quiet:
@@ -120,7 +134,7 @@ def run(
             if text is not None:
                 click.echo(text)
 
-    end, cards = follow(here, homes, tell, timeout_seconds=timeout_seconds)
+    end, cards = follow(here, homes, tell, since=since, timeout_seconds=timeout_seconds)
     if as_json:
         click.echo(
             json.dumps({"exit": int(end), "tasks": [render.as_json(card) for card in cards]}, ensure_ascii=False)

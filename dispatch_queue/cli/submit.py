@@ -17,6 +17,7 @@ from dispatch_queue.producer import Request, Submitted
 from dispatch_queue.record import Isolation
 
 _SHOWN_ITEMS = 12
+_SUBMIT_SEQ = 1  # of a journal's first entry
 _PRIORITIES = {"high": 0, "normal": 6, "low": 9}
 
 
@@ -120,13 +121,16 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
     _confirm(choice, prompt, options)
     sent = producer.record_locally(request, here.project, home=here.home)
     unreachable = _send(here, sent) if sent.created else None
-    _report(sent, choice, options["as_json"], unreachable)
+    waits = options["wait"] or options["follow"]
+    _report(sent, choice, unreachable, as_json=options["as_json"], more_follows=waits)
     if unreachable is not None:
         return Exit.UNREACHABLE
-    if options["wait"] or options["follow"]:
+    if waits:
         from dispatch_queue.cli.follow import run
 
-        return run(here, [sent.home], quiet=not options["follow"], as_json=options["as_json"])
+        # From the submit on: an agent may have ticked an item by now.
+        since = _SUBMIT_SEQ if sent.created else None
+        return run(here, [sent.home], quiet=not options["follow"], as_json=options["as_json"], since=since)
     return Exit.DONE
 
 
@@ -200,14 +204,18 @@ def _send(here: Here, sent: Submitted) -> StoreDown | None:
     return None
 
 
-def _report(sent: Submitted, choice: Choice, as_json: bool, unreachable: StoreDown | None) -> None:
+def _report(
+    sent: Submitted, choice: Choice, unreachable: StoreDown | None, *, as_json: bool, more_follows: bool
+) -> None:
     task, parsed = sent.task, sent.home.plan()
     if as_json:
-        from dispatch_queue import overview
-        from dispatch_queue.cli.look import print_json
+        import json
 
-        sent_facts = {"created": sent.created, "sent": unreachable is None, "why": choice.why}
-        print_json(render.as_json(overview.look(sent.home)) | sent_facts)
+        from dispatch_queue import overview
+
+        facts = {"dispatched": sent.created, "sent": unreachable is None, "why": choice.why}
+        shown = render.as_json(overview.look(sent.home)) | facts
+        click.echo(json.dumps(shown, ensure_ascii=False, indent=None if more_follows else 2))
     elif not sent.created:
         click.echo(f"`{task.id}` was already dispatched with the same content; nothing was sent.")
         click.echo(f"  dispatch show {task.id}", err=True)

@@ -1,13 +1,15 @@
 -- beat: raise a claim's heartbeat, if its token still holds the task.
--- KEYS[1]  task record     hash      keys.record(task)
--- ARGV[1]  token           integer   from the claim
+-- KEYS     none            see common.lua
+-- ARGV[1]  task            string    project/task
+-- ARGV[2]  token           integer   from the claim
 -- returns  1 raised · 0 another token holds it · -1 no such task
-local held = redis.call('HGET', KEYS[1], 'token')
+local record = key.record .. ARGV[1]
+local held = redis.call('HGET', record, 'token')
 if not held then
   return -1
 end
-if held ~= ARGV[1] then
+if held ~= ARGV[2] then
   return 0
 end
-redis.call('HINCRBY', KEYS[1], 'beat', 1)
+redis.call('HINCRBY', record, 'beat', 1)
 return 1

@@ -1,25 +1,23 @@
 -- change: one step of a task: state, claim, fields, files, journal, ticket and news, all or nothing.
--- KEYS[1]  task record     hash      keys.record(task)
--- KEYS[2]  files           hash      keys.files(task)
--- KEYS[3]  revisions       hash      keys.revisions(task)
--- KEYS[4]  journal         stream    keys.journal(task)
--- KEYS[5]  all tasks       set       keys.tasks()
--- KEYS[6]  queue           list      keys.queue(name); the ticket goes there when the task becomes queued
--- ARGV[1]  what to do      json      {ref, token?, guard?, moves?, claim?, fields, entries, ticket?, home, live?}
--- ARGV[2…] files           name, bytes, name, bytes …
+-- KEYS     none            see common.lua
+-- ARGV[1]  task            string    project/task
+-- ARGV[2]  what to do      json      {token?, guard?, moves?, claim?, fields, entries, live?, at, by}
+-- ARGV[3…] files           name, bytes, name, bytes …
 -- returns  {"ok", seq, state, token, attempt} · {"refused", state} · {"stale", token held} · {"guard", field value}
-local want = cjson.decode(ARGV[1])
-local state = redis.call('HGET', KEYS[1], 'state') or ''
-local held = tonumber(redis.call('HGET', KEYS[1], 'token') or '0')
+local ref = ARGV[1]
+local want = cjson.decode(ARGV[2])
+local record = key.record .. ref
+local state = field(ref, 'state')
+local held = tonumber(redis.call('HGET', record, 'token') or '0')
 
 if want.token and want.token ~= held then
   return {'stale', held}
 end
-if want.guard then
-  local seen = redis.call('HGET', KEYS[1], want.guard[1]) or ''
-  if seen ~= want.guard[2] then
-    return {'guard', seen}
-  end
+if want.guard and field(ref, want.guard[1]) ~= want.guard[2] then
+  return {'guard', field(ref, want.guard[1])}
+end
+if state == '' then
+  return {'refused', state}
 end
 local target = nil
 if want.moves then
@@ -30,53 +28,49 @@ if want.moves then
   if target == state then
     target = nil
   end
-elseif state == '' then
-  return {'refused', state}
 end
 
-local seq = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
-local attempt = tonumber(redis.call('HGET', KEYS[1], 'attempt') or '0')
+local worker = field(ref, 'worker')
+local attempt = tonumber(redis.call('HGET', record, 'attempt') or '0')
 if want.claim then
   held = held + 1
   attempt = attempt + 1
-  redis.call('HSET', KEYS[1], 'token', held, 'attempt', attempt, 'beat', 0)
+  redis.call('HSET', record, 'token', held, 'attempt', attempt, 'beat', 0)
 end
-if target and target ~= 'running' and target ~= 'asking' and (state == 'running' or state == 'asking') then
+if target and is_held(state) and not is_held(target) then
   -- The claim ends with the state: whoever held it is stale from here on.
   held = held + 1
-  redis.call('HSET', KEYS[1], 'token', held)
+  redis.call('HSET', record, 'token', held)
 end
 for name, value in pairs(want.fields) do
-  redis.call('HSET', KEYS[1], name, value)
-end
-if target then
-  redis.call('HSET', KEYS[1], 'state', target)
+  redis.call('HSET', record, name, value)
 end
 for place, entry in ipairs(want.entries) do
-  seq = seq + 1
-  local head = '{"seq":' .. seq .. ','
+  local head = ''
   if target and place == 1 then
-    head = head .. '"state":"' .. target .. '",'
+    head = '"state":"' .. target .. '",'
   end
   if want.claim then
     head = head .. '"attempt":' .. attempt .. ','
   end
-  redis.call('XADD', KEYS[4], seq .. '-0', 'entry', head .. string.sub(entry, 2))
+  write_entry(ref, head, entry)
 end
-if #want.entries == 0 and #ARGV > 1 then
-  seq = seq + 1 -- files alone are a step too, or nobody would pull them
+if #want.entries == 0 and #ARGV > 2 then
+  redis.call('HINCRBY', record, 'seq', 1) -- files alone are a step too, or nobody would pull them
 end
-for place = 2, #ARGV, 2 do
-  redis.call('HSET', KEYS[2], ARGV[place], ARGV[place + 1])
-  redis.call('HSET', KEYS[3], ARGV[place], seq)
+local seq = tonumber(field(ref, 'seq'))
+for place = 3, #ARGV, 2 do
+  redis.call('HSET', key.files .. ref, ARGV[place], ARGV[place + 1])
+  redis.call('HSET', key.revisions .. ref, ARGV[place], seq)
 end
-redis.call('HSET', KEYS[1], 'seq', seq)
-redis.call('SADD', KEYS[5], want.ref)
-if want.ticket and target == 'queued' then
-  redis.call('LPUSH', KEYS[6], want.ticket)
+if target then
+  move(ref, state, target)
+  if is_final(target) then
+    settle(ref, want.at, want.by)
+  end
 end
-redis.call('PUBLISH', want.home, want.ref)
-if want.live then
-  redis.call('PUBLISH', want.live, want.ref)
+tell(ref)
+if want.live and worker ~= '' then
+  redis.call('PUBLISH', key.live .. worker, ref)
 end
 return {'ok', seq, target or state, held, attempt}

@@ -1,23 +1,37 @@
 -- enroll: make the record of a task that only files know; one that exists is left alone.
--- KEYS[1]  task record     hash      keys.record(task)
--- KEYS[2]  all tasks       set       keys.tasks()
--- KEYS[3]  queue           list      keys.queue(name)
+-- KEYS     none            see common.lua
 -- ARGV[1]  task            string    project/task
 -- ARGV[2]  state           string    of states.State
--- ARGV[3]  ticket          string    pushed to the queue unless empty
--- ARGV[4]  channel         string    of the home copy's host
--- ARGV[5…] fields          name, value, name, value …
+-- ARGV[3]  waits           json      {after: [task …], due: milliseconds since 1970 or 0, at, by}
+-- ARGV[4…] fields          name, value, name, value …
 -- returns  1 made · 0 it existed
-if redis.call('EXISTS', KEYS[1]) == 1 then
+local ref = ARGV[1]
+local record = key.record .. ref
+if redis.call('EXISTS', record) == 1 then
   return 0
 end
-for place = 5, #ARGV, 2 do
-  redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 1])
+local waits = cjson.decode(ARGV[3])
+for place = 4, #ARGV, 2 do
+  redis.call('HSET', record, ARGV[place], ARGV[place + 1])
 end
-redis.call('HSET', KEYS[1], 'state', ARGV[2])
-redis.call('SADD', KEYS[2], ARGV[1])
-if ARGV[3] ~= '' then
-  redis.call('LPUSH', KEYS[3], ARGV[3])
+redis.call('SADD', key.tasks, ref)
+move(ref, '', ARGV[2])
+if ARGV[2] == 'waiting' then
+  if waits.due > 0 then
+    redis.call('HSET', record, 'due', waits.due)
+    redis.call('ZADD', key.due, waits.due, ref)
+  end
+  local ended = {}
+  for _, other in ipairs(waits.after) do
+    redis.call('SADD', key.after .. ref, other)
+    redis.call('SADD', key.dependents .. other, ref)
+    if is_final(field(other, 'state')) then
+      ended[#ended + 1] = other
+    end
+  end
+  for _, other in ipairs(ended) do
+    settle(other, waits.at, waits.by)
+  end
 end
-redis.call('PUBLISH', ARGV[4], ARGV[1])
+tell(ref)
 return 1

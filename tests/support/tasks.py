@@ -56,8 +56,16 @@ def configure(box: Sandbox, commands: Mapping[str, str] | None = None, *, worker
 def submit(box: Sandbox, *words: str | Path, items: tuple[str, ...] = (), model: str = "shell") -> str:
     """`dispatch submit`; the task's id."""
     given = [word for item in items for word in ("--item", item)]
-    task_id: str = box.run("submit", "--model", model, "--json", *words, *given).json["id"]
+    printed = box.run("submit", "--model", model, "--json", *words, *given)
+    task_id: str = printed.json["id"]
     return task_id
+
+
+def do(box: Sandbox, *words: str | Path, items: tuple[str, ...] = (), model: str = "shell") -> str:
+    """`submit`, and wait until the task is done."""
+    task = submit(box, *words, items=items, model=model)
+    await_state(box, task, State.DONE)
+    return task
 
 
 def copy_of(box: Sandbox, task: str) -> TaskDir:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dispatch_queue.errors import BadConfig
+from worker.backends.listener import Read
 
 BIN = Path(__file__).parents[1] / "bin"  # `dispatch-ask` and what else agents find on their PATH
 MAX_ARGUMENT_BYTES = 120_000  # Linux takes 128 KiB for one argument, with its end
@@ -59,7 +60,8 @@ class Kind:
 
     `command` is what runs when none is configured, empty where there is no such thing. `programs` are the executables
     that tell it from a configured command, `variables` what its CLI may see of the environment but for `hidden`;
-    `waiting` gives the variables that let its tools wait for so many seconds.
+    `waiting` gives the variables that let its tools wait for so many seconds, `read` hears a line of
+    its output, where that is JSON.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Kind:
     variables: tuple[str, ...] = ()
     hidden: frozenset[str] = frozenset()
     waiting: Callable[[float], Mapping[str, str]] = lambda seconds: {}
+    read: Read | None = None
 
 
 def words_of(command: str) -> tuple[str, ...]:

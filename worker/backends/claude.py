@@ -1,8 +1,14 @@
 """Claude Code. It reads the prompt on stdin and reports as lines of JSON."""
 
+import dataclasses
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 from worker.backends.base import Kind, Order, Recipe, has_option
+from worker.backends.failures import Failure, Fault, fault_of
+from worker.backends.listener import Heard, Line, Usage
+from worker.backends.text import in_one_line
 
 _FAMILIES = ("opus", "sonnet", "haiku")  # names that the CLI resolves to their newest version
 _TOOL_LIMIT_SECONDS = 600  # the most a shell command may take, unless it is told otherwise
@@ -38,6 +44,83 @@ def _waiting(seconds: float) -> Mapping[str, str]:
     }
 
 
+_FAULTS = {
+    400: Failure.AGENT,
+    401: Failure.AUTH,
+    403: Failure.AUTH,
+    404: Failure.MODEL,
+    429: Failure.RATE,
+    500: Failure.OVERLOADED,
+    529: Failure.OVERLOADED,
+}
+_BUDGETS = ("error_max_turns", "error_max_budget_usd")
+_TELLING = ("command", "file_path", "path", "pattern", "query", "url", "description", "prompt")
+
+
+def read(line: Line, now: datetime) -> Heard | None:
+    """One line of `--output-format stream-json`. Raises KeyError, TypeError, … for one of another shape."""
+    match line["type"], line.get("subtype"):
+        case "system", "init":
+            return Heard(model=line["model"], session=line["session_id"])
+        case "system", "api_retry":
+            return Heard(retry=f"retry {line['attempt']} of {line['max_retries']}: {line['error']}")
+        case "assistant", _:
+            return Heard(activity=_activity(line["message"]["content"]))
+        case "rate_limit_event", _ if line["rate_limit_info"]["status"] == "rejected":
+            return Heard(until=datetime.fromtimestamp(line["rate_limit_info"]["resetsAt"], UTC))
+        case "result", _:
+            return Heard(
+                session=line["session_id"],
+                usage=_usage(line),
+                denials=tuple(
+                    said_of(denied["tool_name"], denied["tool_input"]) for denied in line["permission_denials"]
+                ),
+                fault=_fault(line, now) if line["is_error"] else None,
+            )
+    return None
+
+
+def _activity(content: list[Mapping[str, Any]]) -> str | None:
+    said = None
+    for part in content:
+        if part["type"] == "tool_use":
+            said = said_of(part["name"], part["input"])
+        elif part["type"] == "text":
+            said = in_one_line(part["text"])
+    return said
+
+
+def said_of(tool: str, given: Mapping[str, Any]) -> str:
+    """What a call of a tool does, in a line."""
+    telling = next((given[key] for key in _TELLING if isinstance(given.get(key), str)), "")
+    return in_one_line(f"{tool}: {in_one_line(telling)}" if telling else tool)
+
+
+def _usage(line: Line) -> Usage:
+    used = line["usage"]
+    return Usage(
+        input_tokens=used["input_tokens"] + used["cache_creation_input_tokens"] + used["cache_read_input_tokens"],
+        cached_tokens=used["cache_read_input_tokens"],
+        output_tokens=used["output_tokens"],
+        cost_usd=line.get("total_cost_usd"),
+        turns=line.get("num_turns"),
+    )
+
+
+def _fault(line: Line, now: datetime) -> Fault:
+    """The fault that a result tells. Its `subtype` says "success" for most of them."""
+    if line["subtype"] in _BUDGETS:
+        return Fault(Failure.BUDGET, line["subtype"])
+    told = fault_of(str(line.get("result") or line["subtype"]), now)
+    if line.get("api_error") == "usage_limit_reached":
+        return dataclasses.replace(told, kind=Failure.LIMIT)
+    if line.get("api_error") == "connection_failed":
+        return dataclasses.replace(told, kind=Failure.NETWORK)
+    if told.kind in (Failure.LIMIT, Failure.CREDIT):  # theirs are statuses of other failures too
+        return told
+    return dataclasses.replace(told, kind=_FAULTS.get(line.get("api_error_status") or 0, told.kind))
+
+
 CLAUDE = Kind(
     name="claude",
     command=("claude", "-p", "--dangerously-skip-permissions"),
@@ -46,4 +129,5 @@ CLAUDE = Kind(
     variables=("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "MCP_*", "API_TIMEOUT_MS"),
     hidden=frozenset({"CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT"}),  # else it takes itself for a part of another session
     waiting=_waiting,
+    read=read,
 )

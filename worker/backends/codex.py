@@ -1,6 +1,13 @@
 """Codex. It reads the prompt on stdin, which must end, and reports as lines of JSON."""
 
+import re
+from datetime import datetime
+from pathlib import PurePath
+
 from worker.backends.base import Kind, Order, Recipe, has_option
+from worker.backends.failures import fault_of
+from worker.backends.listener import Heard, Line, Usage
+from worker.backends.text import in_one_line
 
 _SANDBOXED = ("--sandbox", "workspace-write")
 
@@ -29,10 +36,53 @@ def build(order: Order) -> Recipe:
     return Recipe(tuple(argv), stdin=order.prompt.encode(), notices=notices)
 
 
+_IN_A_SHELL = re.compile(r"\S*/(?:bash|zsh|sh) -l?c (['\"]?)(.*)\1", re.DOTALL)
+
+
+def read(line: Line, now: datetime) -> Heard | None:
+    """One line of `--json`. Raises KeyError, TypeError, … for one of another shape."""
+    match line["type"]:
+        case "thread.started":
+            return Heard(session=line["thread_id"])
+        case "item.started" | "item.completed":
+            return Heard(activity=_activity(line["item"]))
+        case "turn.completed":
+            used = line["usage"]
+            return Heard(
+                usage=Usage(
+                    input_tokens=used["input_tokens"],
+                    cached_tokens=used["cached_input_tokens"],
+                    output_tokens=used["output_tokens"],
+                )
+            )
+        case "turn.failed":
+            return Heard(fault=fault_of(line["error"]["message"], now))
+        case "error":  # also in runs that succeed
+            return Heard(retry=in_one_line(line["message"]))
+    return None
+
+
+def _activity(item: Line) -> str | None:
+    match item["type"]:
+        case "command_execution":
+            inside = _IN_A_SHELL.fullmatch(item["command"])
+            return in_one_line(f"$ {inside[2] if inside else item['command']}")
+        case "agent_message":
+            return in_one_line(item["text"])
+        case "file_change":
+            return in_one_line(f"edit: {', '.join(PurePath(change['path']).name for change in item['changes'])}")
+        case "mcp_tool_call":
+            return in_one_line(f"{item['server']}: {item['tool']}")
+        case "web_search":
+            return in_one_line(f"search: {item['query']}")
+    return None
+
+
 CODEX = Kind(
     name="codex",
     command=("codex", "exec", "--dangerously-bypass-approvals-and-sandbox"),
     programs=frozenset({"codex"}),
     build=build,
     variables=("OPENAI_*", "CODEX_*"),
+    read=read,
 )

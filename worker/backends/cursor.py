@@ -1,6 +1,12 @@
 """Cursor's CLI, `agent`. It takes the prompt as an argument, and adds what it reads on stdin."""
 
+from datetime import datetime
+
 from worker.backends.base import MAX_ARGUMENT_BYTES, Kind, Order, Recipe, has_option
+from worker.backends.claude import said_of
+from worker.backends.failures import fault_of
+from worker.backends.listener import Heard, Line
+from worker.backends.text import in_one_line
 
 
 def build(order: Order) -> Recipe:
@@ -21,10 +27,27 @@ def build(order: Order) -> Recipe:
     return Recipe((*argv, argument))
 
 
+def read(line: Line, now: datetime) -> Heard | None:
+    """One line of `--output-format stream-json`. Raises KeyError, TypeError, … for one of another shape."""
+    match line["type"], line.get("subtype"):
+        case "system", "init":
+            return Heard(model=line["model"], session=line["session_id"])
+        case "assistant", _:
+            return Heard(activity=in_one_line("".join(part.get("text", "") for part in line["message"]["content"])))
+        case "tool_call", "started":
+            [(name, call)] = line["tool_call"].items()
+            return Heard(activity=said_of(name.removesuffix("ToolCall"), call["args"]))
+        case "result", _:
+            fault = fault_of(str(line.get("result", "")), now) if line["is_error"] else None
+            return Heard(session=line["session_id"], fault=fault)
+    return None
+
+
 CURSOR = Kind(
     name="cursor",
     command=("agent", "-p", "--force"),
     programs=frozenset({"agent", "cursor-agent"}),
     build=build,
     variables=("CURSOR_*",),
+    read=read,
 )

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from dispatch_queue.clock import Clock
 from dispatch_queue.config.load import CONFIG_NAME
 from dispatch_queue.config.schema import QUESTION_TIMEOUT_SECONDS, Config
 from dispatch_queue.errors import BadConfig
@@ -14,6 +15,7 @@ from worker.backends.claude import CLAUDE
 from worker.backends.codex import CODEX
 from worker.backends.cursor import CURSOR
 from worker.backends.custom import CUSTOM
+from worker.backends.listener import Listener
 from worker.backends.shell import SHELL
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CLAUDE, CODEX, CURSOR, SHELL)}
@@ -69,6 +71,12 @@ def invoke(
         question_timeout=float(values.get("DISPATCH_QUESTION_TIMEOUT", QUESTION_TIMEOUT_SECONDS)),
     )
     return Invocation(recipe.argv, env, recipe.stdin, recipe.notices)
+
+
+def listener(config: Config, backend: str, clock: Clock) -> Listener:
+    """What hears the output of an agent of `backend`. Raises BadConfig as `invoke` does."""
+    kind, _ = _resolved(backend, config.command_of(backend))
+    return Listener(kind.read, clock)
 
 
 def runnable(config: Config, *, path: str | None = None) -> list[str]:

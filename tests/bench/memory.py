@@ -1,0 +1,88 @@
+"""memory: a worker with many running tasks. Agents are left out: they are the user's.
+
+PSS: a page that several processes share counts for each of them by its share. Without /proc it is the resident
+set, which counts shared pages once a process and so is larger.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from dispatch_queue import embedded
+from tests.bench.figures import Series
+from tests.bench.peers import Peers
+from tests.bench.stage import Stage
+from tests.support.waiting import wait_for
+
+AIM_MB = 15.0
+START_WITHIN_SECONDS = 120.0
+MB = 1_000_000
+
+
+def ours(stage: Stage, counts: list[int]) -> Iterator[Series]:
+    """The worker and its wardens with so many running tasks, in one worker that gets more and more."""
+    worker = psutil.Process(embedded.status(stage.box.home).worker.pid)
+    stage.wait_until_done(stage.submit("noop").home)
+    stage.rest()
+    idle = size_mb(worker)
+    yield Series("memory", "worker, no task", "MB", (idle,))
+    running = 0
+    for count in counts:
+        for _ in range(count - running):
+            sent = stage.submit("idle")
+            stage.first_acts.of(sent.task.id)
+        running = count
+        wardens = wait_for(lambda: _with_agent(worker, count), f"{count} running tasks", START_WITHIN_SECONDS)
+        stage.rest()
+        grown, beside = size_mb(worker), [size_mb(warden) for warden in wardens]
+        tasks = f"{count} task{'s' if count > 1 else ''}"
+        yield Series("memory", f"worker, {tasks}", "MB", (grown,))
+        yield Series("memory", f"a warden, {tasks}", "MB", tuple(beside))
+        each = (grown - idle + sum(beside)) / count
+        yield Series("memory", f"each of {tasks}", "MB", (each,), AIM_MB, f"each of {tasks}")
+        yield Series("memory", f"threads of the worker, {tasks}", "threads", (float(worker.num_threads()),))
+
+
+def celery(stage: Stage, peers: Peers, count: int) -> Iterator[Series]:
+    """Bare Celery with so many tasks that wait for their agent: threads only, nothing that outlives it."""
+    idle = size_mb(peers.celery)
+    _start(stage, peers.send_celery, count)
+    stage.rest()
+    each = (size_mb(peers.celery) - idle) / count
+    yield Series("memory", "Celery worker, no task", "MB", (idle,))
+    yield Series("memory", f"each of {count} tasks of Celery", "MB", (each,), None, f"each of {count} tasks", peer=True)
+
+
+def rq(stage: Stage, peers: Peers) -> Iterator[Series]:
+    """RQ's worker runs one job at a time, in a process of its own, so that each running job needs both."""
+    name = stage.new_name()
+    peers.send_rq(str(stage.idle), name)
+    stage.first_acts.of(name)
+    stage.rest()
+    each = size_mb(peers.rq) + sum(size_mb(child) for child in peers.rq.children())
+    yield Series("memory", "each task of RQ: a worker and its horse", "MB", (each,), None, "each of 1 task", peer=True)
+
+
+def _start(stage: Stage, send: Callable[..., None], count: int) -> None:
+    names = [stage.new_name() for _ in range(count)]
+    for name in names:
+        send(str(stage.idle), name)
+    for name in names:
+        stage.first_acts.of(name)
+
+
+def _with_agent(worker: psutil.Process, count: int) -> list[psutil.Process]:
+    """The wardens, when all of them have their agent and no other child is there; else none."""
+    children = worker.children()
+    return children if len(children) == count and all(child.children() for child in children) else []
+
+
+def size_mb(process: psutil.Process) -> float:
+    """The memory of a process, in 10⁶ bytes."""
+    try:
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return float(process.memory_info().rss) / MB
+    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kilobytes * 1024 / MB

@@ -1,0 +1,150 @@
+"""start and cold: a submit from this process, and commands from their start to their end."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from dispatch_queue.record import Isolation
+from dispatch_queue.taskdir import TaskDir
+from tests.bench import clocked
+from tests.bench.clocked import now
+from tests.bench.figures import Sample, Series, percentile
+from tests.bench.peers import Peers
+from tests.bench.stage import Stage
+
+START_AIM_MS = 60.0
+LS_AIM_MS = 150.0
+SUBMIT_AIM_TIMES = 1.3  # of `rq enqueue`
+LISTED_TASKS = 20
+
+SHARED, WORKTREE = "dispatch, shared checkout", "dispatch, worktree"
+CELERY, RQ, FORK = "Celery", "RQ", "fork+exec"
+SUBMIT, ENQUEUE = "dispatch submit", "rq enqueue"
+LS = f"dispatch ls, of {LISTED_TASKS} tasks"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Of one submit, in milliseconds: called, returned, and the agent's first act."""
+
+    called: float
+    returned: float
+    began: float
+
+
+def in_process(stage: Stage, peers: Peers, times: int) -> Iterator[Series]:
+    """A warm producer. The kinds take turns, so that a busy moment of the machine meets all of them."""
+    ways = {
+        SHARED: lambda: _dispatch(stage, Isolation.SHARED),
+        WORKTREE: lambda: _dispatch(stage, Isolation.WORKTREE),
+        CELERY: lambda: _peer(stage, peers.send_celery),
+        RQ: lambda: _peer(stage, peers.send_rq),
+        FORK: lambda: _fork(stage),
+    }
+    taken = _in_turn(stage, ways, times)
+    for name in ways:
+        own = name in (SHARED, WORKTREE)
+        values = tuple(one.began - one.returned for one in taken[name])
+        aim = START_AIM_MS if own else None
+        yield Series("start", f"{name}: returned → agent", "ms", values, aim, group="returned → agent", peer=not own)
+    for name in ways:
+        values = tuple(one.began - one.called for one in taken[name])
+        peer = name not in (SHARED, WORKTREE)
+        yield Series("start", f"{name}: called → agent", "ms", values, group="called → agent", peer=peer)
+
+
+def commands(stage: Stage, peers: Peers, times: int) -> Iterator[Series]:
+    """`dispatch submit` and the like as whole commands: for `start` from their end, for `cold` themselves."""
+    ways = {
+        SUBMIT: lambda: _submit(stage),
+        "celery call": lambda: _call(stage, peers.celery_words, peers.env),
+        ENQUEUE: lambda: _call(stage, peers.rq_words, peers.env),
+    }
+    taken = _in_turn(stage, ways, times)
+    for name in ways:
+        values = tuple(one.began - one.returned for one in taken[name])
+        aim = START_AIM_MS if name == SUBMIT else None
+        yield Series("start", f"{name}: ended → agent", "ms", values, aim, "command ended → agent", name != SUBMIT)
+    for name in ways:
+        values = tuple(one.began - one.called for one in taken[name])
+        yield Series("start", f"{name}: begun → agent", "ms", values, None, "command begun → agent", name != SUBMIT)
+    lasted = {name: tuple(one.returned - one.called for one in taken[name]) for name in ways}
+    for name, values in lasted.items():
+        yield Series("cold", name, "ms", values, None, "command", name != SUBMIT)
+    quotient = percentile(lasted[SUBMIT], 50) / percentile(lasted[ENQUEUE], 50)
+    yield Series("cold", f"{SUBMIT} ÷ {ENQUEUE}, medians", "×", (quotient,), SUBMIT_AIM_TIMES)
+
+
+def cold(stage: Stage, times: int) -> Iterator[Series]:
+    """Commands that only read, and what Python itself needs."""
+    project = stage.box.folder / "listed"
+    project.mkdir()
+    for _ in range(LISTED_TASKS):
+        stage.wait_until_done(stage.submit("noop", project=project).home)
+    ways = {
+        LS: stage.command("ls"),
+        "dispatch --version": stage.command("--version"),
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "sh -c :": ["/bin/sh", "-c", ":"],
+    }
+    taken = Sample()
+    for _ in range(times):
+        for name, words in ways.items():
+            stage.rest()
+            begin, end = clocked.run(words, stage.env, project)
+            taken.add(name, end - begin)
+    for name in ways:
+        yield Series("cold", name, "ms", taken.of(name), LS_AIM_MS if name == LS else None)
+
+
+def _in_turn(stage: Stage, ways: dict[str, Callable[[], Times]], times: int) -> dict[str, list[Times]]:
+    taken: dict[str, list[Times]] = {name: [] for name in ways}
+    for turn in range(times + 1):
+        for name, way in ways.items():
+            one = way()
+            if turn:  # the first one warms the files and the connections
+                taken[name].append(one)
+            stage.rest()
+    return taken
+
+
+def _dispatch(stage: Stage, isolation: Isolation) -> Times:
+    called = now()
+    sent = stage.submit("noop", isolation)
+    returned = now()
+    began = stage.first_acts.of(sent.task.id)
+    stage.wait_until_done(sent.home)
+    return Times(called, returned, began)
+
+
+def _peer(stage: Stage, send: Callable[..., None]) -> Times:
+    name = stage.new_name()
+    called = now()
+    send(str(stage.noop), name)
+    returned = now()
+    return Times(called, returned, stage.first_acts.of(name))
+
+
+def _fork(stage: Stage) -> Times:
+    name = stage.new_name()
+    called = now()
+    with subprocess.Popen([str(stage.noop), name], env=stage.env, stdin=subprocess.DEVNULL):
+        began = stage.first_acts.of(name)
+    return Times(called, called, began)  # Popen returns when the program runs: there is no submit to return from
+
+
+def _submit(stage: Stage) -> Times:
+    home = TaskDir(stage.box.project, stage.new_name())
+    begin, end = clocked.run(
+        stage.command("submit", "--model", "noop", "--item", "nothing", "--name", home.id), stage.env, stage.box.project
+    )
+    began = stage.first_acts.of(home.id)
+    stage.wait_until_done(home)
+    return Times(begin, end, began)
+
+
+def _call(stage: Stage, words: Callable[..., list[str]], env: Mapping[str, str]) -> Times:
+    name = stage.new_name()
+    begin, end = clocked.run(words(str(stage.noop), name), env, stage.box.project)
+    return Times(begin, end, stage.first_acts.of(name))

@@ -1,0 +1,266 @@
+"""What is heard in the output of agent CLIs; tests/data/agents holds recorded ones."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.backends.failures import Failure, Fault, kind_of, resets_at
+from worker.backends.listener import MAX_LINE_BYTES, Listener, Usage
+from worker.backends.table import KINDS
+from worker.backends.text import in_one_line
+
+DATA = Path(__file__).parents[1] / "data" / "agents"
+NOW = datetime(2026, 11, 23, 13, 30, tzinfo=UTC)
+
+
+class Stopped:
+    """A clock that shows NOW."""
+
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def listener(kind: str) -> Listener:
+    return Listener(KINDS[kind].read, Stopped())
+
+
+def heard(name: str) -> Listener:
+    """A listener that was fed with a recorded output."""
+    made = listener(name.split("-")[0])
+    made.feed((DATA / f"{name}.jsonl").read_bytes())
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("claude-auth-key", Failure.AUTH, "Invalid API key · Fix external API key"),
+        ("claude-auth-forbidden", Failure.AUTH, "Failed to authenticate. API Error: 403 Your account"),
+        ("claude-auth-login", Failure.AUTH, "Not logged in · Please run /login"),
+        ("claude-model", Failure.MODEL, "There's an issue with the selected model (claude-opus-5-5). It may not exist"),
+        ("claude-rate", Failure.RATE, "API Error: Request rejected (429) · This request would exceed your rate limit"),
+        ("claude-limit", Failure.LIMIT, "You've hit your 5-hour limit · resets 3:24pm (UTC)"),
+        ("claude-overloaded", Failure.OVERLOADED, "API Error: 529 Overloaded."),
+        ("claude-error", Failure.OVERLOADED, "API Error: 500 Internal server error."),
+        ("claude-credit", Failure.CREDIT, "Credit balance is too low"),
+        ("claude-network", Failure.NETWORK, "API Error: No internet route"),
+        ("codex-auth", Failure.AUTH, "unexpected status 401 Unauthorized: Incorrect API key provided"),
+        ("codex-model", Failure.MODEL, "The model `nope` does not exist or you do not have access to it."),
+        ("codex-rate", Failure.RATE, "exceeded retry limit, last status: 429 Too Many Requests"),
+        ("codex-limit", Failure.LIMIT, "You\u2019ve hit your usage limit. Upgrade to Pro"),
+        ("codex-credit", Failure.CREDIT, "Quota exceeded. Check your plan and billing details."),
+        ("codex-overloaded", Failure.OVERLOADED, "Selected model is at capacity. Please try a different model."),
+        ("codex-error", Failure.OVERLOADED, "We\u2019re currently experiencing high demand"),
+        ("codex-network", Failure.NETWORK, "Reconnecting... waiting for network"),
+    ],
+)  # fmt: skip
+def test_a_recorded_failure_is_told_by_its_kind_and_in_the_clis_words(name: str, kind: Failure, text: str) -> None:
+    fault = heard(name).fault(1)
+
+    assert fault is not None
+    assert fault.kind is kind
+    assert fault.text.startswith(text)
+    assert (fault.until is not None) == (kind is Failure.LIMIT)
+
+
+def test_a_limit_tells_when_it_ends() -> None:
+    for name in ("claude-limit", "codex-limit"):
+        fault = heard(name).fault(1)
+        assert fault is not None
+        assert fault.until is not None
+        assert fault.until > NOW
+
+
+def test_a_claude_run_tells_its_session_its_use_and_what_it_did() -> None:
+    made = listener("claude")
+    told = []
+    for line in (DATA / "claude-done.jsonl").read_bytes().splitlines(keepends=True):
+        if made.feed(line):
+            told.append(made.report.activity)
+
+    assert told == ["Bash: echo hi from claude", "All done."]
+    assert made.fault(0) is None
+    assert made.report.plain() == {
+        "model": "claude-sonnet-5-5",
+        "session": "f3f415b2-86c6-431d-9708-4e7d67b4be29",
+        "usage": {
+            "input_tokens": 300,
+            "cached_tokens": 60,
+            "output_tokens": 50,
+            "cost_usd": 0.000986,
+            "turns": 2,
+        },
+        "denials": [],
+        "retries": 0,
+    }
+
+
+def test_a_codex_run_tells_its_session_and_use_and_no_cost() -> None:
+    made = listener("codex")
+    told = []
+    for line in (DATA / "codex-done.jsonl").read_bytes().splitlines(keepends=True):
+        if made.feed(line):
+            told.append(made.report.activity)
+
+    assert told == ["$ echo hi from codex", "All done."]
+    assert made.fault(0) is None  # though it told of errors on its way
+    assert made.report.usage == Usage(input_tokens=400, cached_tokens=100, output_tokens=80)
+    assert made.report.session is not None
+    assert made.report.retries > 0
+
+
+def test_what_claude_was_denied_is_told() -> None:
+    assert heard("claude-denied").report.denials == ("Bash: touch new.txt && rm -rf old",)
+
+
+def test_retries_of_claude_are_counted() -> None:
+    report = heard("claude-retries").report
+
+    assert (report.retries, report.last_retry) == (2, "retry 2 of 2: overloaded")
+
+
+# As Cursor's manual shows them; no recording.
+CURSOR = [
+    {"type": "system", "subtype": "init", "session_id": "c6b6", "model": "Composer", "cwd": "/x"},
+    {"type": "assistant", "message": {"role": "assistant", "content": [{"type": "text", "text": "I'll look."}]}},
+    {"type": "tool_call", "subtype": "started", "tool_call": {"readToolCall": {"args": {"path": "README.md"}}}},
+    {"type": "tool_call", "subtype": "completed", "tool_call": {"readToolCall": {"args": {"path": "README.md"}}}},
+    {"type": "result", "subtype": "success", "is_error": False, "result": "Done", "session_id": "c6b6"},
+]
+
+
+def test_a_cursor_run_tells_its_session_and_what_it_did() -> None:
+    made = listener("cursor")
+    told = [made.report.activity for line in CURSOR if made.feed(json.dumps(line).encode() + b"\n")]
+
+    assert told == ["I'll look.", "read: README.md"]
+    assert (made.report.session, made.report.model) == ("c6b6", "Composer")
+    assert made.fault(0) is None
+
+
+def test_a_cap_that_claude_reached_is_a_budget() -> None:
+    made = listener("claude")
+    result = json.loads((DATA / "claude-done.jsonl").read_text().splitlines()[-1])
+
+    made.feed(json.dumps(result | {"subtype": "error_max_turns", "is_error": True}).encode())
+
+    assert made.fault(1) == Fault(Failure.BUDGET, "error_max_turns")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "output", "failure"),
+    [
+        ("claude", 1, b"--skip cannot be used with root/sudo privileges\n", Failure.ROOT),
+        ("claude", 127, b"env: 'claude': No such file or directory\n", Failure.MISSING),
+        ("cursor", 1, b"Error: Not logged in.\nPlease run agent login\n", Failure.AUTH),
+        ("codex", 2, b"error: unexpected argument '--full-auto' found\n", Failure.AGENT),
+        ("codex", 3, b"", Failure.AGENT),
+        ("codex", None, b"", Failure.AGENT),
+        ("codex", 0, b"429 Too Many Requests\n", None),
+        ("shell", 1, b"test failed: 401 Unauthorized\n", Failure.AGENT),
+        ("shell", 127, b"", Failure.MISSING),
+    ],
+)
+def test_without_a_told_failure_the_last_words_count(
+    kind: str, code: int | None, output: bytes, failure: Failure | None
+) -> None:
+    made = listener(kind)
+    made.feed(output)
+
+    fault = made.fault(code)
+
+    assert (fault and fault.kind) == failure
+    if fault and output:
+        assert fault.text == output.decode().splitlines()[-1]
+
+
+def test_a_silent_end_is_told_by_its_status() -> None:
+    assert listener("codex").fault(3) == Fault(Failure.AGENT, "exit status 3")
+    assert listener("codex").fault(None) == Fault(Failure.AGENT, "ended by a signal")
+
+
+@given(st.lists(st.integers(1, 400)))
+def test_output_is_heard_alike_in_whatever_pieces_it_comes(sizes: list[int]) -> None:
+    data = (DATA / "claude-denied.jsonl").read_bytes()
+    made = listener("claude")
+    at = 0
+    for size in [*sizes, len(data)]:
+        made.feed(data[at : at + size])
+        at += size
+
+    assert made.report == heard("claude-denied").report
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("kind", ["claude", "codex", "cursor"])
+@given(data=st.data())
+def test_a_line_of_another_shape_is_passed_over(kind: str, data: st.DataObject) -> None:
+    made = listener(kind)
+    lines = [json.loads(line) for name in sorted(DATA.glob(f"{kind}-*")) for line in name.read_text().splitlines()]
+    line = dict(data.draw(st.sampled_from([*lines, *CURSOR])))
+    line[data.draw(st.sampled_from(sorted(line)))] = data.draw(JSON)
+
+    made.feed(json.dumps(line).encode() + b"\n")
+    made.fault(1)
+
+    assert isinstance(made.report.activity, str)
+
+
+def test_binary_and_endless_lines_are_passed_over() -> None:
+    made = listener("claude")
+    made.feed(b"\xff\x00{\n" + b"[" * 100_000 + b"\n{" + b'"a":' * 50_000 + b"\n")
+    for _ in range(3):
+        made.feed(b"x" * MAX_LINE_BYTES)
+    made.feed(b"\n" + (DATA / "claude-done.jsonl").read_bytes())
+
+    assert made.report.activity == "All done."
+
+
+@pytest.mark.parametrize(
+    ("text", "until"),
+    [
+        ("You've hit your limit · resets 4:11pm (UTC)", "2026-11-23T16:11"),
+        ("You've hit your limit · resets 9am (UTC)", "2026-11-24T09:00"),
+        ("resets 12am (UTC)", "2026-11-24T00:00"),
+        ("resets 12:05pm (UTC)", "2026-11-24T12:05"),
+        ("resets 3:24pm (America/New_York)", "2026-11-23T20:24"),
+        ("resets Nov 25, 10am (UTC)", "2026-11-25T10:00"),
+        ("resets Jan 2 at 10am (UTC)", "2027-01-02T10:00"),
+        ("or try again at Nov 25th, 2026 3:20 PM (UTC).", "2026-11-25T15:20"),
+        ("try again in 2 hours 5 minutes.", "2026-11-23T15:35"),
+        ("try again in 1 day and 3 hours", "2026-11-24T16:30"),
+        ("resets 25:99pm (UTC)", None),
+        ("resets Feb 31, 10am (UTC)", None),
+        ("resets 3pm (Nowhere/Land)", None),
+        ("try again in 99999999999999 days", None),
+        ("try again at Dec 31st, 9999 11:59 PM (America/New_York)", None),
+        ("try again later", None),
+    ],
+)
+def test_the_end_of_a_limit_is_read_from_a_sentence(text: str, until: str | None) -> None:
+    at = resets_at(text, NOW)
+
+    assert (at and at.strftime("%Y-%m-%dT%H:%M")) == until
+
+
+def test_an_unknown_sentence_is_the_agents_failure() -> None:
+    assert kind_of("something else") is Failure.AGENT
+
+
+def test_a_line_is_short_and_printable() -> None:
+    assert in_one_line("\n\x1b[31m a\tb\x07\nsecond") == "[31m a b"
+    assert in_one_line("x" * 500) == "x" * 119 + "…"
+    assert in_one_line(" \n") == ""

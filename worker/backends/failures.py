@@ -1,0 +1,118 @@
+"""Why an agent CLI failed, told from its own words. Pure."""
+
+import dataclasses
+import enum
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from worker.backends.text import in_one_line
+
+MAX_TEXT_CHARS = 300
+
+
+class Failure(enum.StrEnum):
+    """What has to change before another attempt can do better."""
+
+    AUTH = "auth"  # not logged in, or not allowed
+    LIMIT = "limit"  # the account's allowance is used up until a time
+    RATE = "rate"  # too many requests at the moment
+    OVERLOADED = "overloaded"  # the provider's trouble, for a while
+    MODEL = "model"  # no such model, or not for this account
+    CREDIT = "credit"  # nothing left to pay with
+    NETWORK = "network"
+    MISSING = "missing"  # the CLI is not there
+    ROOT = "root"  # the CLI refuses to work as root
+    BUDGET = "budget"  # a cap on turns or cost was reached
+    AGENT = "agent"  # anything else
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a CLI failed: `text` is its own sentence, `until` when a limit ends, where it says so."""
+
+    kind: Failure
+    text: str
+    until: datetime | None = None
+
+
+# In this order: a sentence on a model's limit may hold a status too.
+_SIGNS = tuple(
+    (kind, re.compile("|".join(signs), re.IGNORECASE))
+    for kind, signs in (
+        (Failure.ROOT, ["root/sudo privileges", "(?:used|run) (?:with|as) root"]),
+        (Failure.CREDIT, ["credit balance", "quota exceeded", "insufficient_quota", "exceeded your current quota"]),
+        (Failure.LIMIT, ["usage limit", r"hit your (?:\S+ )?limit", "usage_limit", "resource_exhausted"]),
+        (Failure.RATE, [r"\b429\b", "rate.?limit", "too many requests"]),
+        (Failure.MODEL, [r"model\b.{0,90}(?:does not exist|not found|may not exist|not available)", "model_not_found"]),
+        (
+            Failure.OVERLOADED,
+            ["overloaded", "at capacity", "high demand", r"(?:status|error):? \(?(?:500|502|503|504|529)\b"],
+        ),
+        (
+            Failure.AUTH,
+            [
+                *("not logged in", "please (?:run /?)?log ?in", "agent login", "missing environment variable"),
+                *("unauthorized", "(?:invalid|incorrect) api key", "failed to authenticate", "authentication"),
+                r"(?:status|error):? \(?40[13]\b",
+            ],
+        ),
+        (
+            Failure.NETWORK,
+            [
+                *("ECONNREFUSED", "ECONNRESET", "ENOTFOUND", "ENETUNREACH", "ETIMEDOUT", "EAI_AGAIN", "unreachable"),
+                *("lookup address", "connection (?:failed|refused|reset)", "waiting for network"),
+                "error sending request",
+            ],
+        ),
+    )
+)
+
+
+def kind_of(text: str) -> Failure:
+    """The kind of failure that a CLI's sentence tells of."""
+    return next((kind for kind, sign in _SIGNS if sign.search(text)), Failure.AGENT)
+
+
+def fault_of(text: str, now: datetime) -> Fault:
+    """The fault that a CLI's sentence tells of, with the time at which its limit ends."""
+    kind = kind_of(text)
+    return Fault(kind, in_one_line(text, MAX_TEXT_CHARS), resets_at(text, now) if kind is Failure.LIMIT else None)
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_AT = re.compile(
+    r"(?:resets|again)(?: at)? "
+    r"(?:(?P<month>[a-z]{3})[a-z]* (?P<day>\d{1,2})(?:st|nd|rd|th)?,?(?: (?P<year>\d{4}),?)?(?: at)? )?"
+    r"(?P<hour>\d{1,2})(?::(?P<minute>\d\d))? ?(?P<half>[ap]m)(?: \((?P<zone>[\w/+-]+)\))?",
+    re.IGNORECASE,
+)
+_IN = re.compile(r"again in ((?:\d+ (?:day|hour|minute|second)s?,? ?(?:and )?)+)", re.IGNORECASE)
+_PART = re.compile(r"(\d+) (day|hour|minute|second)", re.IGNORECASE)
+
+
+def resets_at(text: str, now: datetime) -> datetime | None:
+    """The time at which a limit ends as told in `text`, after `now`, in UTC; None where none is told.
+
+    `resets 3:24pm (UTC)`, `try again at 3:20 PM` (this machine's time), `… at Nov 25th, 2026 3:20 PM`, `… in 2 hours`.
+    """
+    try:
+        if found := _IN.search(text):
+            parts = {f"{unit.lower()}s": float(count) for count, unit in _PART.findall(found[1])}
+            return now + timedelta(**parts)
+        found = _AT.search(text)
+        return None if found is None else _at(found, now).astimezone(UTC)
+    except (ValueError, LookupError, OverflowError):
+        return None
+
+
+def _at(found: re.Match[str], now: datetime) -> datetime:
+    """The next time after `now` that `_AT` found. Raises ValueError, LookupError, OverflowError."""
+    here = now.astimezone(ZoneInfo(found["zone"]) if found["zone"] else None)
+    hour = int(found["hour"]) % 12 + (12 if found["half"].lower() == "pm" else 0)
+    at = here.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
+    if found["month"] is None:
+        return at if at > here else at + timedelta(days=1)
+    month = _MONTHS.index(found["month"].lower()) + 1
+    at = at.replace(year=int(found["year"] or at.year), month=month, day=int(found["day"]))
+    return at if at > here or found["year"] else at.replace(year=at.year + 1)
