@@ -111,24 +111,26 @@ def push(store: Store, home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> Sta
     return standing
 
 
-def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> None:
-    """Tell Redis of a task that only the files know: submitted while it was away, or lost there.
+def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> bool:
+    """Tell Redis of a task that only the files know: newly submitted, or lost there. False: it knew it already.
 
-    The journal's own entries are not sent: the record goes on from their last seq.
+    The journal's own entries are not sent: the record goes on from their last seq. A running task is running again,
+    with the token of its claim: its worker goes on, or the reaper takes it back.
     """
     task = home.task()
-    still = standing.state not in (State.QUEUED, State.RUNNING, State.ASKING, None)
     fields = routing(task) | {
         "seq": standing.seq,
+        "token": standing.token,
         "attempt": standing.attempt,
+        "tries": standing.tries,
+        "worker": standing.worker,
         "questions": write_questions(standing.questions),
         "done": standing.done,
         "total": standing.total,
         "changed": standing.changed,
         "reason": standing.reason,
     }
-    state = standing.state if still and standing.state else State.QUEUED
-    store.enroll(ref, state, fields, at=standing.changed, by=actor())
+    return store.enroll(ref, standing.state or State.QUEUED, fields, at=standing.changed, by=actor())
 
 
 def publish_answer(store: Store, home: TaskDir, ref: Ref, number: int, *, clock: Clock = SYSTEM) -> bool:
@@ -234,11 +236,16 @@ class HomeMirror:
             try:
                 listener = self._store.listen(keys.home_channel(self._host), timeout_seconds=LISTEN_SECONDS)
                 try:
+                    generation = self._store.generation()
                     self._look_at_all()
                     while not self._stop.is_set():
                         news = listener.next()
                         if news is not None:
                             self._look(Ref.parse(news))
+                        elif self._store.generation() != generation:
+                            log.warning("Redis lost its data; telling it again", extra={"action": "rebuild"})
+                            generation = self._store.generation()
+                            self._look_at_all()
                 finally:
                     listener.close()
             except (StoreDown, ValueError) as error:

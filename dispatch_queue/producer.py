@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from dispatch_queue.store import Record, Store
 
 TITLE_LIMIT = 72  # characters
-TEXT_LIMIT_BYTES = 256 * 1024  # of a prompt, a context, a note
+ITEM_LIMIT = 2000  # characters of a prompt in the plan; the agent is told all of it
+TEXT_LIMIT_BYTES = 256 * 1024  # of a prompt, a context
 CANCEL_WAIT_SECONDS = 30.0
 SELF_PLANNED_ITEM = "Replace this item by concrete steps sized to the work, then do them: {prompt}"
 
@@ -75,19 +76,32 @@ def _title(request: Request, parsed: plan.Plan | None) -> str:
     if parsed is not None and parsed.title:
         return parsed.title
     said = request.prompt or (request.items[0] if request.items else "") or (parsed.items[0].text if parsed else "")
-    line = " ".join(said.split())
-    return line if len(line) <= TITLE_LIMIT else line[: TITLE_LIMIT - 1].rsplit(" ", 1)[0] + "…"
+    return _cut(said, TITLE_LIMIT)
+
+
+def _cut(text: str, limit: int) -> str:
+    """`text` on one line, and whole words of it where it has more than `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1].rsplit(" ", 1)[0] + "…"
+
+
+def _check_text(what: str, text: str) -> None:
+    """Raises BadInput for a text that cannot be kept."""
+    if len(text.encode(errors="replace")) > TEXT_LIMIT_BYTES:
+        raise BadInput(f"the {what} has more than {TEXT_LIMIT_BYTES // 1024} KiB", hint="put it in a file: --read FILE")
+    if "\0" in text:
+        raise BadInput(f"the {what} contains a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"the {what} is not valid text: it cannot be written as UTF-8") from error
 
 
 def draft(request: Request, *, project_id: str, taken: Sequence[str] = (), clock: Clock = SYSTEM) -> Drafted:
     """The task and the plan for a request. Raises BadInput, BadPlan; nothing is written."""
-    for what, text in (("prompt", request.prompt), ("context", request.context), ("title", request.title)):
-        if len(text.encode(errors="replace")) > TEXT_LIMIT_BYTES:
-            raise BadInput(
-                f"the {what} has more than {TEXT_LIMIT_BYTES // 1024} KiB", hint="put it in a file: --read FILE"
-            )
-        if "\0" in text:
-            raise BadInput(f"the {what} contains a NUL character")
+    files = (("name of a file to read", name) for name in request.read)
+    for what, text in (("prompt", request.prompt), ("context", request.context), ("title", request.title), *files):
+        _check_text(what, text)
     if request.plan is not None and request.items:
         raise BadInput("--plan and --item were both given", hint="put the items into the plan file")
     parsed = plan.parse(request.plan) if request.plan is not None else None
@@ -98,7 +112,7 @@ def draft(request: Request, *, project_id: str, taken: Sequence[str] = (), clock
     if request.plan is not None:
         plan_bytes = request.plan
     else:
-        one = SELF_PLANNED_ITEM.format(prompt=" ".join(request.prompt.split()))
+        one = SELF_PLANNED_ITEM.format(prompt=_cut(request.prompt, ITEM_LIMIT))
         plan_bytes = plan.render(title, [one] if self_planned else request.items)
     if request.name:
         task_id = ids.check(request.name)
@@ -202,7 +216,7 @@ def answer(home: TaskDir, number: int | None, text: str) -> int:
 
 
 def check_note(home: TaskDir, text: str) -> str:
-    """The note as it will be written. Raises BadInput, Refused for a finished task."""
+    """The note as it will be written. Raises BadInput, Refused for a finished task, FileNotFoundError."""
     standing = home.standing()
     if standing.final:
         raise Refused(
@@ -210,12 +224,8 @@ def check_note(home: TaskDir, text: str) -> str:
             state=str(standing.state),
             hint=f"dispatch retry {home.id}",
         )
-    text = text.strip()
-    if not text:
-        raise BadInput("the note is empty")
-    if len(text.encode(errors="replace")) > TEXT_LIMIT_BYTES or "\0" in text:
-        raise BadInput(f"the note is binary or has more than {TEXT_LIMIT_BYTES // 1024} KiB")
-    return text
+    plan.add_note(home.read(taskdir.PLAN), text)  # once it is in the journal it must fit into the plan
+    return text.strip()
 
 
 def retry(store: "Store", home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> None:

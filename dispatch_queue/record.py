@@ -13,11 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatch_queue.errors import BadInput, DispatchError
-from dispatch_queue.states import FINAL, Event, State
+from dispatch_queue.states import FINAL, HELD, Event, State
 
 FORMAT = 1  # of task.yaml and the journal; a reader refuses a newer one
 
-_NUMBERS = ("attempt", "done", "total", "question")  # facts of an entry that a standing is computed from
+_NUMBERS = (
+    "attempt",
+    "token",
+    "tries",
+    "done",
+    "total",
+    "question",
+)  # facts of an entry that a standing is computed from
 # Legal in JSON as they are, but the end of a line to some, and unreadable in YAML or UTF-8 to others.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 
@@ -173,6 +180,8 @@ class Standing:
     reason: str = ""
     seq: int = 0
     attempt: int = 0
+    token: int = 0
+    tries: int = 0  # attempts that ended without finishing, and were not parked or drained
     done: int = 0  # items
     total: int = 0
     questions: tuple[int, ...] = ()  # open ones
@@ -194,9 +203,14 @@ def step(standing: Standing, entry: Entry) -> Standing:
         values["reason"] = str(facts.get("reason", ""))
     if entry.event == Event.CLAIM:
         values["attempt"] = int(facts.get("attempt", standing.attempt + 1))
+        values["token"] = int(facts.get("token", standing.token + 1))
         values["worker"] = str(facts.get("worker", ""))
-    if entry.state is not None and entry.state not in (State.RUNNING, State.ASKING):
+    if entry.state is not None and entry.state not in HELD:
         values["worker"] = ""
+        if standing.state in HELD:
+            values["token"] = standing.token + 1  # as scripts/change.lua does it
+    if "tries" in facts:
+        values["tries"] = int(facts["tries"])
     if "done" in facts:
         values["done"], values["total"] = int(facts["done"]), int(facts["total"])
     if entry.event == Event.ASK:

@@ -1,5 +1,6 @@
 """One attempt: claim → prepare → spawn → supervise → collect → publish → release."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dispatch_queue import files, ipc, plan, registry, taskdir
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import ClaimLost, DispatchError, Refused, StoreDown
-from dispatch_queue.mirror import actor, sync
+from dispatch_queue.mirror import actor, enroll, sync
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Isolation, Ref, draft
 from dispatch_queue.states import Event, FailReason, State
@@ -38,11 +39,23 @@ def run(services: "Services", ref: Ref, tell: Tell) -> None:
         state = record.state if record else "unknown"
         log.info("the ticket of %s is dropped: the task is %s", ref, state, extra={"action": "ticket_drop"})
         return
+    base = registry.path_of(services.settings.home, ref.project)
+    home = TaskDir(base, ref.task) if base is not None else None
+    if home is None or not home.exists():
+        _refuse(services, record, "the task's directory is not on this machine any more")
+        return
     claim = _claim(services, record)
     if claim is None:
         return
     with services.holding(ref, claim.token) as held:
-        Attempt(services, record, claim, mailbox=held.mailbox, slot=held.slot, tell=tell).run()
+        Attempt(services, home, record, claim, mailbox=held.mailbox, slot=held.slot, tell=tell).run()
+
+
+def _refuse(services: "Services", record: Record, why: str) -> None:
+    log.error("%s cannot run here: %s", record.ref, why, extra={"action": "attempt_refused"})
+    at = stamp(services.clock.now())
+    with contextlib.suppress(Refused):
+        services.store.change(record.ref, step(Event.FAIL, at=at, by=actor(), reason=f"{FailReason.START}: {why}"))
 
 
 def _claim(services: "Services", record: Record) -> Changed | None:
@@ -64,14 +77,22 @@ class Attempt:
     """The run of one agent on one task, under one claim."""
 
     def __init__(
-        self, services: "Services", record: Record, claim: Changed, *, mailbox: Mailbox, slot: int, tell: Tell
+        self,
+        services: "Services",
+        home: TaskDir,
+        record: Record,
+        claim: Changed,
+        *,
+        mailbox: Mailbox,
+        slot: int,
+        tell: Tell,
     ) -> None:
         self._services, self._store, self._clock = services, services.store, services.clock
         self._record, self._ref, self._claim = record, record.ref, claim
         self._mailbox, self._slot = mailbox, slot
-        self._publisher = Publisher(services, record, claim, mailbox, tell)
+        self._home = home
+        self._publisher = Publisher(services, home, record, claim, mailbox, tell)
         self._started = stamp(self._clock.now())
-        self._home: TaskDir | None = None
         self._prepared: Prepared | None = None
 
     @property
@@ -79,34 +100,29 @@ class Attempt:
         return self._claim.attempt
 
     def run(self) -> None:
-        base = registry.path_of(self._services.settings.home, self._ref.project)
-        if base is None or not TaskDir(base, self._ref.task).exists():
-            self._fail_start("the task's directory is not on this machine any more")
-            return
-        self._home = home = TaskDir(base, self._ref.task)
         try:
-            prepared = self._prepare(home)
+            prepared = self._prepare()
             process = spawn(prepared.command)
         except (DispatchError, OSError) as error:
             said = error.message if isinstance(error, DispatchError) else str(error)
             hint = f" — {error.hint}" if isinstance(error, DispatchError) and error.hint else ""
             self._fail_start(f"{said}{hint}")
             return
-        self._supervise(home, prepared, process)
+        self._supervise(prepared, process)
 
     def _fail_start(self, why: str) -> None:
         self._end(Verdict(Event.FAIL, f"{FailReason.START}: {why}"))
 
-    def _prepare(self, home: TaskDir) -> Prepared:
+    def _prepare(self) -> Prepared:
         try:
-            sync(self._store, home, self._ref)
+            sync(self._store, self._home, self._ref)
         except StoreDown:
             log.warning("%s starts without Redis", self._ref, extra={"action": "store_down"})
-        task = home.task()
-        place = make_workspace(self._services.settings, home, task, self.number)
-        return prepare(self._services.settings, home, place, task, attempt=self.number, slot=self._slot)
+        task = self._home.task()
+        place = make_workspace(self._services.settings, self._home, task, self.number)
+        return prepare(self._services.settings, self._home, place, task, attempt=self.number, slot=self._slot)
 
-    def _supervise(self, home: TaskDir, prepared: Prepared, process: AgentProcess) -> None:
+    def _supervise(self, prepared: Prepared, process: AgentProcess) -> None:
         self._prepared = prepared
         live, task, publisher = prepared.live, prepared.task, self._publisher
         before = live.view
@@ -119,7 +135,7 @@ class Attempt:
             publisher.note("warning", text=notice)
         publisher.begin(live)
         publisher.say("task-progress", live)
-        log_path = home.attempt_folder(self.number) / "agent.log"
+        log_path = self._home.attempt_folder(self.number) / "agent.log"
         with (
             open(log_path, "ab", buffering=0) as stream,
             self._services.watching(self._mailbox, live.copy.path, live.copy.path / "ipc"),
@@ -173,36 +189,60 @@ class Attempt:
         stopped: Stop | None = None,
     ) -> None:
         """Collect, and publish the end. Waits for Redis if it is away, for the claim stays ours."""
+        if verdict is None and not self._was_cancelled():
+            log.info("attempt %d of %s is over: the task is another's", self.number, self._ref)
+            return
         facts: dict[str, Any] = {"attempt": self.number}
+        if live is not None:
+            verdict = self._collect(live, verdict, facts)
+        self._write_result(verdict, exit, stopped, facts)
+        if self._tell_end(verdict, live, facts) and verdict is not None and verdict.event is Event.FINISH:
+            self._remove_workspace()
+
+    def _tell_end(self, verdict: Verdict | None, live: LiveCopy | None, facts: Mapping[str, Any]) -> bool:
+        """Publish the end, however long that takes; False when somebody else has the task, or the worker must end."""
         while True:
             try:
-                if verdict is None and not self._was_cancelled():
-                    log.info("attempt %d of %s is over: it is another's", self.number, self._ref)
-                    return
-                if live is not None:
-                    verdict = self._collect(live, verdict, facts)
-                self._write_result(verdict, exit, stopped, facts)
                 self._release(verdict, live, facts)
-                return
+                return True
             except StoreDown:
                 if not self._services.wait_for_store():
-                    return
+                    return False
             except ClaimLost:
+                if verdict is None or not self._was_cancelled():
+                    return False
                 verdict = None
             except Refused as error:
-                log.error("%s: its end was refused: %s", self._ref, error, extra={"action": "end_refused"})
-                return
+                if error.state:
+                    log.error("%s: its end was refused: %s", self._ref, error, extra={"action": "end_refused"})
+                    return False
+                enroll(self._store, self._home, self._ref, self._home.standing())  # Redis lost its data
+
+    def _remove_workspace(self) -> None:
+        """Remove the worktree of a finished task, if all of it is in the home repository."""
+        if self._prepared is None or self._prepared.workspace.isolation is Isolation.SHARED:
+            return
+        removal = workspace.remove(self._prepared.workspace, self._home.base)
+        if not removal.removed:
+            log.warning("kept %s: %s", self._prepared.workspace.path, removal.reason, extra={"action": "worktree_kept"})
 
     def _was_cancelled(self) -> bool:
-        record = self._store.record(self._ref)
-        return record is not None and record.state is State.CANCELLED and record.worker == self._services.name
+        """Whether the task was taken from us by `cancel`, and by nobody else since."""
+        while True:
+            try:
+                record = self._store.record(self._ref)
+            except StoreDown:
+                if self._services.wait_for_store():
+                    continue
+                return False
+            return record is not None and record.state is State.CANCELLED and record.worker == self._services.name
 
     def _collect(self, live: LiveCopy, verdict: Verdict | None, facts: dict[str, Any]) -> Verdict | None:
-        """Set the record right, commit what the agent left, and remove a worktree that is not needed any more."""
+        """Set the record right, and commit what the agent left."""
         if live.view.broken or live.view.hostile:
             live.restore_plan(f"attempts/{self.number}/plan.rejected")
         facts |= taskdir.facts_of(live.view.plan)
-        if self._prepared is None or self._home is None:
+        if self._prepared is None:
             return verdict
         place = self._prepared.workspace
         if place.isolation is not Isolation.WORKTREE:
@@ -216,17 +256,11 @@ class Attempt:
         facts |= {"branch": place.branch or "", "commit": result.commit or ""}
         if result.files_left:
             facts["left"] = list(result.files_left)
-        if verdict is not None and verdict.event is Event.FINISH:
-            removal = workspace.remove(place, self._home.base)
-            if not removal.removed:
-                facts |= {"kept": str(place.path), "kept_because": removal.reason}
         return verdict
 
     def _write_result(
         self, verdict: Verdict | None, exit: ProcessExit | None, stopped: Stop | None, facts: Mapping[str, Any]
     ) -> None:
-        if self._home is None:
-            return
         result = {
             "attempt": self.number,
             "started": self._started,
@@ -277,6 +311,7 @@ class Attempt:
             fields["questions"] = ""
         if verdict.counts:
             fields |= {"tries": self._record.tries + 1, "idle": int(verdict.idle)}
+            facts = {**facts, "tries": self._record.tries + 1}
         return step(
             verdict.event,
             at=stamp(self._clock.now()),

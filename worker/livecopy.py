@@ -131,6 +131,14 @@ class LiveCopy:
                 complaints.append(str(error))
         return found, complaints
 
+    def read_all(self) -> dict[str, bytes]:
+        """The bytes of every file that travels home, as it is now."""
+        seen = self.view.ipc
+        names = [taskdir.PLAN, *self.view.others, *([ipc.DONE] if seen.done else [])]
+        names += [ipc.name_of(number, ipc.Kind.QUESTION) for number in seen.questions]
+        names += [ipc.name_of(number, ipc.Kind.DONE) for number in seen.acknowledged]
+        return self.read_changed(News(files=tuple(names)))[0]
+
     def hear(self, entries: Sequence[Entry], arrived: Mapping[str, bytes]) -> None:
         """Lay down what the dispatcher wrote: answers as files, notes in the plan."""
         for name, data in arrived.items():

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from dispatch_queue import taskdir
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
-from dispatch_queue.mirror import actor, publish_answer
+from dispatch_queue.mirror import actor, enroll, publish_answer
 from dispatch_queue.record import draft
 from dispatch_queue.states import Event, State
 from dispatch_queue.store import Change, Changed, Record, step, write_questions
+from dispatch_queue.taskdir import TaskDir
 from worker.livecopy import LiveCopy, News
 from worker.supervisor import Mailbox, Watching
 
@@ -32,7 +33,10 @@ _SHOWN_CHARACTERS = 200  # of a question in an event
 class Publisher:
     """Between one live copy and the record of its task."""
 
-    def __init__(self, services: "Services", record: Record, claim: Changed, mailbox: Mailbox, tell: Tell) -> None:
+    def __init__(
+        self, services: "Services", home: TaskDir, record: Record, claim: Changed, mailbox: Mailbox, tell: Tell
+    ) -> None:
+        self._home = home
         self._services, self._store, self._clock = services, services.store, services.clock
         self._record, self._ref, self._claim = record, record.ref, claim
         self._mailbox, self._tell = mailbox, tell
@@ -87,12 +91,25 @@ class Publisher:
     def _hear(self, live: LiveCopy) -> None:
         record = self._store.record(self._ref)
         if record is None:
-            return
+            record = self._tell_again(live)
         if record.token != self._claim.token:
             raise ClaimLost(self._ref.task, token=self._claim.token, held=record.token)
         pulled = self._store.pull(self._ref, self._seq)
         live.hear(pulled.entries, pulled.files)
         self._seq = max(self._seq, pulled.seq)
+
+    def _tell_again(self, live: LiveCopy) -> Record:
+        """Redis lost its data: tell it of the task, and of all that was published of this attempt."""
+        enroll(self._store, self._home, self._ref, self._home.standing())
+        found = live.read_all()
+        facts = taskdir.facts_of(live.view.plan)
+        self._waiting.insert(
+            0, self._ours(Change(entries=self._drafts([("rebuilt", facts)]), fields=facts, files=found))
+        )
+        record = self._store.record(self._ref)
+        if record is None:
+            raise StoreDown("Redis lost the task again")
+        return record
 
     def _publish(self, live: LiveCopy, news: News) -> None:
         found, complaints = live.read_changed(news)
@@ -130,4 +147,7 @@ class Publisher:
         return [draft(event, at=at, by=actor(), **facts) for event, facts in events]
 
     def _wait_for(self, change: Change) -> None:
-        self._waiting.append(dataclasses.replace(change, token=self._claim.token))
+        self._waiting.append(self._ours(change))
+
+    def _ours(self, change: Change) -> Change:
+        return dataclasses.replace(change, token=self._claim.token)

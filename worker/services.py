@@ -16,6 +16,7 @@ from dispatch_queue.states import State
 from dispatch_queue.store import Store
 from dispatch_queue.watching import Watch
 from worker.heartbeat import Heartbeat
+from worker.reaper import Reaper
 from worker.settings import Settings
 from worker.supervisor import Mailbox
 
@@ -56,12 +57,14 @@ class Services:
             lost=lambda ref: self._tell(ref, "news"),
             beaten=self._beaten,
         )
+        self._reaper = Reaper(self.store, clock=clock)
         self._news = threading.Thread(target=self._listen, name="live-news", daemon=True)
 
     def start(self) -> None:
         self._news.start()
         self._mirror.start()
         self._heartbeat.start()
+        self._reaper.start()
 
     def stop(self, *, now: bool = False) -> None:
         """No more claims; running agents get their time to end (`now`: none) and are given back."""
@@ -74,6 +77,7 @@ class Services:
     def close(self) -> None:
         """End the threads. What attempts published last is brought home first."""
         self.stopping.set()
+        self._reaper.close()
         self._heartbeat.close()
         self._closed.set()
         self._mirror.close()

@@ -61,6 +61,8 @@ def how(exit: ProcessExit, last_line: str) -> str:
         return exit.error + said
     if exit.signal is not None:
         return f"the agent was killed by signal {exit.signal}{said}"
+    if exit.code is None:
+        return f"the agent ended; nobody saw how{said}"
     return f"the agent ended with exit status {exit.code}{said}"
 
 
@@ -81,8 +83,9 @@ def conclude(end: End) -> Verdict | None:
         return Verdict(Event.FINISH)
     if end.stop is Stop.DRAIN:
         return Verdict(Event.GIVE_BACK, "its worker stopped")
+    missing = unchecked(plan) if not plan.complete else "every item is checked but ipc/.done is missing"
     if end.stop is Stop.TIMEOUT:
-        return _failed(FailReason.TIMEOUT, f"the attempt's time is up; {unchecked(plan)}")
+        return _failed(FailReason.TIMEOUT, f"the attempt's time is up; {missing}")
     wrong = next((item for item in plan.items if item.mark is Mark.FAILED), None)
     if wrong is not None:
         return _failed(FailReason.ITEM, f"{_named(wrong)}: {wrong.note or 'no reason was given'}")
@@ -92,7 +95,6 @@ def conclude(end: End) -> Verdict | None:
         return Verdict(Event.PARK, f"item {end.newly_blocked[0]} is blocked")
     if not end.progressed and end.exit.code not in (0, None):
         return _failed(FailReason.AGENT, how(end.exit, end.last_line))
-    missing = unchecked(plan) if not plan.complete else "every item is checked but ipc/.done is missing"
     if not end.progressed and end.idle_before:
         return _failed(
             FailReason.AGENT, f"two attempts in a row checked nothing; {how(end.exit, end.last_line)}; {missing}"

@@ -51,7 +51,7 @@ for place, entry in ipairs(want.entries) do
     head = '"state":"' .. target .. '",'
   end
   if want.claim then
-    head = head .. '"attempt":' .. attempt .. ','
+    head = head .. '"attempt":' .. attempt .. ',"token":' .. held .. ','
   end
   write_entry(ref, head, entry)
 end

@@ -7,6 +7,7 @@
 -- returns  1 queued · 0 it waits on · -1 it does not wait
 local ref = ARGV[1]
 if field(ref, 'state') ~= 'waiting' then
+  redis.call('ZREM', key.due, ref)
   return -1
 end
 if ARGV[2] ~= '' then

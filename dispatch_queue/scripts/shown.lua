@@ -25,7 +25,7 @@ end
 local function standing(ref, done, total, questions, reason)
   local first = questions and string.match(questions, '^%d+')
   local text = first and redis.call('HGET', key.record .. ref, 'question:' .. first)
-  local said = text and 'question ' .. first .. ': ' .. text or clipped(reason or '')
+  local said = text and 'question ' .. first .. ': ' .. text or clipped(reason)
   local progress = total and total ~= '' and (done or 0) .. '/' .. total or ''
   return progress .. (progress ~= '' and said ~= '' and ', ' or '') .. said
 end
@@ -43,19 +43,20 @@ local function publish(event, kind)
   redis.pcall('PUBLISH', events .. 'task.' .. kind, cjson.encode(message)) -- who may not publish may still work
 end
 
--- Send what is new of a task. `node`, if given, is a worker that has just taken a ticket, and is told all of it anew.
--- A task that no worker has claimed yet has no worker to speak of: of it only the sender's event can be sent.
-local function show(ref, node, again)
+-- Send what is new of a task; with `again`, all of it. `node` is a worker that has just taken a ticket of the task.
+-- An event names a worker; while there is none to name, only the one of a sender can be sent: state PENDING.
+local function show(ref, again, node)
   local found = redis.call('HMGET', key.record .. ref, 'state', 'reason', 'done', 'total', 'questions', 'node', 'ticket',
     'started', 'shown')
-  local state, reason, by = found[1], found[2], found[6] or node
+  local state, reason = found[1], found[2] or ''
   if not state or not found[7] then
     return
   end
-  local kind = EVENTS[state] or 'retried'
-  if not by or (state == 'queued' and again and not node and not found[6]) then
-    kind = 'sent'
+  node = found[6] or node
+  if not node and (state == 'cancelled' or state == 'failed') then
+    node = redis.call('GET', key.node) -- nobody had it, and nobody will: any worker's name must do
   end
+  local kind = node and (EVENTS[state] or 'retried') or 'sent'
   local result = standing(ref, found[3], found[4], found[5], reason)
   if found[9] == kind .. ' ' .. result and not again then
     return
@@ -63,16 +64,16 @@ local function show(ref, node, again)
   redis.call('HSET', key.record .. ref, 'shown', kind .. ' ' .. result)
   local headers, now = cjson.decode(found[7]).headers, redis.call('TIME')
   local event = {uuid = headers.id, name = headers.task, args = headers.argsrepr, kwargs = '{}', result = result,
-    exception = cjson.null, runtime = cjson.null, hostname = by or headers.origin,
+    exception = cjson.null, runtime = cjson.null, hostname = node or headers.origin,
     timestamp = tonumber(now[1]) + tonumber(now[2]) / 1000000}
-  if kind == 'failed' or kind == 'retried' then
-    event.exception = string.gsub(clipped(reason or ''), '<', '‹') -- Flower's table shows this column unescaped
+  if kind == 'failed' then
+    event.exception = string.gsub(clipped(reason), '<', '‹') -- Flower's table prints this one unescaped
   end
   if (kind == 'failed' or kind == 'succeeded') and found[8] then
     event.runtime = event.timestamp - tonumber(found[8])
   end
   if kind == 'revoked' then
-    publish(event, 'retried') -- from a state of ours, Celery lets only this one lead back
+    publish(event, 'retried') -- from a state of our own, Celery lets only this one lead back
   end
   publish(event, kind)
 end

@@ -63,6 +63,7 @@ def measure(parts: list[str], own: Path, *, quick: bool) -> tuple[list[Series], 
     times = TIMES_QUICK if quick else TIMES
     series: list[Series] = []
     facts: dict[str, str] = {}
+    before = machine.busy()
 
     def take(found: Iterator[Series]) -> None:
         for one in found:
@@ -97,13 +98,12 @@ def measure(parts: list[str], own: Path, *, quick: bool) -> tuple[list[Series], 
         with stage.opened(own / "p") as here, peers.running(here, slots=counts[1]) as others:
             take(memory.celery(here, others, counts[1]))
             take(memory.rq(here, others))
-    facts["load after"] = f"{os.getloadavg()[0]:.2f}"
-    return series, facts
+    return series, facts | {"busy before": before, "busy after": machine.busy()}
 
 
 def say(one: Series) -> None:
     """Progress, on standard error."""
-    print(f"bench: {one.part}: {one.name}: {one.p50:.1f} {one.unit}", file=sys.stderr)
+    print(f"bench: {one.part}: {one.group}: {one.name}: {one.p50:.1f} {one.unit}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ PARTS = ("start", "tick", "question", "answer", "cold", "memory")
 class Series:
     """One row: the same thing measured several times. `aim` is an upper limit for the median.
 
-    Series of one `group` do the same job; those with `peer` are others' and no aim is set for them.
+    `group` is what was measured, `name` of whom; those with `peer` are others', for comparing.
     """
 
     part: str
+    group: str
     name: str
     unit: str
     values: tuple[float, ...]
     aim: float | None = None
-    group: str = ""
     peer: bool = False
 
     @property
@@ -36,10 +36,12 @@ class Series:
 class Ratio:
     """How many times the median of `peer` the median of `ours` is."""
 
-    group: str
-    ours: str
-    peer: str
-    value: float
+    ours: Series
+    peer: Series
+
+    @property
+    def value(self) -> float:
+        return self.ours.p50 / self.peer.p50
 
 
 @dataclass
@@ -62,11 +64,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def ratios(series: Sequence[Series]) -> list[Ratio]:
-    """Each of our series beside each peer's of its group."""
+    """Each of our series beside each peer's of its group. None where a median is not positive: it was before its zero."""
     return [
-        Ratio(ours.group, ours.name, peer.name, ours.p50 / peer.p50)
+        Ratio(ours, peer)
         for ours in series
-        if ours.group and not ours.peer
         for peer in series
-        if peer.peer and peer.group == ours.group and peer.unit == ours.unit and peer.p50 > 0
+        if peer.peer
+        and not ours.peer
+        and (ours.part, ours.group, ours.unit) == (peer.part, peer.group, peer.unit)
+        and min(ours.p50, peer.p50) > 0
     ]

@@ -37,10 +37,10 @@ def ticks(stage: Stage, times: int) -> Iterator[Series]:
                     taken.add("both", max(at_plan, at_journal))
                 stage.rest()
         if isolation is Isolation.WORKTREE:
-            yield Series("tick", "worktree: in plan.md and journal", "ms", taken.of("both"), AIM_MS)
-            yield Series("tick", "worktree: in plan.md", "ms", taken.of("plan"))
+            yield Series("tick", "worktree", "in plan.md and in the journal", "ms", taken.of("both"), AIM_MS)
+            yield Series("tick", "worktree", "in plan.md", "ms", taken.of("plan"))
         else:
-            yield Series("tick", "shared: in the journal", "ms", taken.of("journal"), AIM_MS)
+            yield Series("tick", "shared checkout", "in the journal", "ms", taken.of("journal"), AIM_MS)
 
 
 def _tick(home: TaskDir, live: TaskDir, number: int) -> tuple[float, float]:
@@ -86,8 +86,8 @@ def questions(stage: Stage, times: int) -> Iterator[Series]:
                 _put(home.path, ipc.name_of(number, ipc.Kind.ANSWER), b"yes\n")
                 wait_for(lambda: not home.standing().questions, "the answer to be known")
                 stage.rest()
-        yield Series("question", f"{isolation}: `dispatch watch` has ended", "ms", taken.of("returned"), AIM_MS)
-        yield Series("question", f"{isolation}: in the journal", "ms", taken.of("journal"))
+        yield Series("question", isolation, "`dispatch watch` has ended", "ms", taken.of("returned"), AIM_MS)
+        yield Series("question", isolation, "in the journal", "ms", taken.of("journal"))
 
 
 def _question(stage: Stage, home: TaskDir, live: TaskDir, number: int) -> tuple[float, float]:
@@ -130,9 +130,9 @@ def answers(stage: Stage, times: int) -> Iterator[Series]:
                 command.add("written", written)
                 command.add("begun", begun)
             stage.rest()
-    yield Series("answer", "`dispatch answer`: its write → live", "ms", command.of("written"), AIM_MS)
-    yield Series("answer", "ipc/NNN.answer by hand → live", "ms", by_hand.of("live"), AIM_MS)
-    yield Series("answer", "`dispatch answer`: begun → live", "ms", command.of("begun"))
+    yield Series("answer", "worktree", "`dispatch answer`, from its write", "ms", command.of("written"), AIM_MS)
+    yield Series("answer", "worktree", "a file written by hand", "ms", by_hand.of("live"), AIM_MS)
+    yield Series("answer", "worktree", "`dispatch answer`, from its begin", "ms", command.of("begun"))
 
 
 def _ask(home: TaskDir, live: TaskDir, number: int) -> None:

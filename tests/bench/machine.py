@@ -8,15 +8,20 @@ from pathlib import Path
 
 import psutil
 
-_BUSY_LOAD = 0.3  # of a core: more than what idle workers and this process need
-
 PACKAGES = ("dispatch-queue", "celery", "kombu", "redis", "rq", "watchfiles")
+
+_BUSY_PERCENT = 10.0  # of all cores: more than that is not an idle machine
+_LOOK_SECONDS = 2.0
+
+
+def busy() -> str:
+    """How much of the processors is in use right now, by others when nothing of ours runs."""
+    percent = psutil.cpu_percent(interval=_LOOK_SECONDS)
+    return f"{percent:.0f} %" + (": NOT IDLE, so the times are too long" if percent > _BUSY_PERCENT else "")
 
 
 def facts(server: str) -> dict[str, str]:
-    """The machine, the versions, and how busy it was before the run."""
-    load = os.getloadavg()[0]
-    busy = " — NOT IDLE: the numbers are too high" if load > _BUSY_LOAD * (os.cpu_count() or 1) else ""
+    """The machine and the versions."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -25,7 +30,6 @@ def facts(server: str) -> dict[str, str]:
         "python": platform.python_version(),
         "server": server,
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
-        "load before": f"{load:.2f}{busy}",
     }
 
 

@@ -18,6 +18,11 @@ from tests.support.waiting import wait_for
 AIM_MB = 15.0
 START_WITHIN_SECONDS = 120.0
 MB = 1_000_000
+NO_TASK = "no task"
+
+
+def tasks(count: int) -> str:
+    return f"{count} running task{'s' if count > 1 else ''}"
 
 
 def ours(stage: Stage, counts: list[int]) -> Iterator[Series]:
@@ -26,7 +31,7 @@ def ours(stage: Stage, counts: list[int]) -> Iterator[Series]:
     stage.wait_until_done(stage.submit("noop").home)
     stage.rest()
     idle = size_mb(worker)
-    yield Series("memory", "worker, no task", "MB", (idle,))
+    yield Series("memory", NO_TASK, "dispatch: worker", "MB", (idle,))
     running = 0
     for count in counts:
         for _ in range(count - running):
@@ -36,12 +41,11 @@ def ours(stage: Stage, counts: list[int]) -> Iterator[Series]:
         wardens = wait_for(lambda: _with_agent(worker, count), f"{count} running tasks", START_WITHIN_SECONDS)
         stage.rest()
         grown, beside = size_mb(worker), [size_mb(warden) for warden in wardens]
-        tasks = f"{count} task{'s' if count > 1 else ''}"
-        yield Series("memory", f"worker, {tasks}", "MB", (grown,))
-        yield Series("memory", f"a warden, {tasks}", "MB", tuple(beside))
         each = (grown - idle + sum(beside)) / count
-        yield Series("memory", f"each of {tasks}", "MB", (each,), AIM_MB, f"each of {tasks}")
-        yield Series("memory", f"threads of the worker, {tasks}", "threads", (float(worker.num_threads()),))
+        yield Series("memory", tasks(count), "dispatch: worker", "MB", (grown,))
+        yield Series("memory", tasks(count), "dispatch: one warden", "MB", tuple(beside))
+        yield Series("memory", tasks(count), "dispatch: each task", "MB", (each,), AIM_MB)
+        yield Series("memory", tasks(count), "dispatch: worker's threads", "", (float(worker.num_threads()),))
 
 
 def celery(stage: Stage, peers: Peers, count: int) -> Iterator[Series]:
@@ -50,8 +54,8 @@ def celery(stage: Stage, peers: Peers, count: int) -> Iterator[Series]:
     _start(stage, peers.send_celery, count)
     stage.rest()
     each = (size_mb(peers.celery) - idle) / count
-    yield Series("memory", "Celery worker, no task", "MB", (idle,))
-    yield Series("memory", f"each of {count} tasks of Celery", "MB", (each,), None, f"each of {count} tasks", peer=True)
+    yield Series("memory", NO_TASK, "Celery: worker", "MB", (idle,), None, peer=True)
+    yield Series("memory", tasks(count), "Celery: each task", "MB", (each,))
 
 
 def rq(stage: Stage, peers: Peers) -> Iterator[Series]:
@@ -61,7 +65,7 @@ def rq(stage: Stage, peers: Peers) -> Iterator[Series]:
     stage.first_acts.of(name)
     stage.rest()
     each = size_mb(peers.rq) + sum(size_mb(child) for child in peers.rq.children())
-    yield Series("memory", "each task of RQ: a worker and its horse", "MB", (each,), None, "each of 1 task", peer=True)
+    yield Series("memory", tasks(1), "RQ: each task, a worker and its child", "MB", (each,))
 
 
 def _start(stage: Stage, send: Callable[..., None], count: int) -> None:

@@ -49,7 +49,17 @@ class Peers:
 
     def rq_words(self, *argv: str) -> list[str]:
         """`rq enqueue`, as a command line."""
-        return [str(BIN / "rq"), "enqueue", "--quiet", "--url", self.url, "--queue", rq_job.QUEUE, "tests.bench.rq_job.run", *argv]
+        return [
+            str(BIN / "rq"),
+            "enqueue",
+            "--quiet",
+            "--url",
+            self.url,
+            "--queue",
+            rq_job.QUEUE,
+            "tests.bench.rq_job.run",
+            *argv,
+        ]
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ SUBMIT_AIM_TIMES = 1.3  # of `rq enqueue`
 LISTED_TASKS = 20
 
 SHARED, WORKTREE = "dispatch, shared checkout", "dispatch, worktree"
-CELERY, RQ, FORK = "Celery", "RQ", "fork+exec"
 SUBMIT, ENQUEUE = "dispatch submit", "rq enqueue"
 LS = f"dispatch ls, of {LISTED_TASKS} tasks"
 
@@ -38,20 +37,19 @@ def in_process(stage: Stage, peers: Peers, times: int) -> Iterator[Series]:
     ways = {
         SHARED: lambda: _dispatch(stage, Isolation.SHARED),
         WORKTREE: lambda: _dispatch(stage, Isolation.WORKTREE),
-        CELERY: lambda: _peer(stage, peers.send_celery),
-        RQ: lambda: _peer(stage, peers.send_rq),
-        FORK: lambda: _fork(stage),
+        "Celery": lambda: _peer(stage, peers.send_celery),
+        "RQ": lambda: _peer(stage, peers.send_rq),
+        "fork+exec": lambda: _fork(stage),
     }
     taken = _in_turn(stage, ways, times)
-    for name in ways:
-        own = name in (SHARED, WORKTREE)
-        values = tuple(one.began - one.returned for one in taken[name])
-        aim = START_AIM_MS if own else None
-        yield Series("start", f"{name}: returned → agent", "ms", values, aim, group="returned → agent", peer=not own)
-    for name in ways:
-        values = tuple(one.began - one.called for one in taken[name])
-        peer = name not in (SHARED, WORKTREE)
-        yield Series("start", f"{name}: called → agent", "ms", values, group="called → agent", peer=peer)
+    ours = (SHARED, WORKTREE)
+    for name, found in taken.items():
+        aim = START_AIM_MS if name in ours else None
+        values = tuple(one.began - one.returned for one in found)
+        yield Series("start", "in a process: submit returned → agent", name, "ms", values, aim, name not in ours)
+    for name, found in taken.items():
+        values = tuple(one.began - one.called for one in found)
+        yield Series("start", "in a process: submit called → agent", name, "ms", values, None, name not in ours)
 
 
 def commands(stage: Stage, peers: Peers, times: int) -> Iterator[Series]:
@@ -62,18 +60,18 @@ def commands(stage: Stage, peers: Peers, times: int) -> Iterator[Series]:
         ENQUEUE: lambda: _call(stage, peers.rq_words, peers.env),
     }
     taken = _in_turn(stage, ways, times)
-    for name in ways:
-        values = tuple(one.began - one.returned for one in taken[name])
+    for name, found in taken.items():
         aim = START_AIM_MS if name == SUBMIT else None
-        yield Series("start", f"{name}: ended → agent", "ms", values, aim, "command ended → agent", name != SUBMIT)
-    for name in ways:
-        values = tuple(one.began - one.called for one in taken[name])
-        yield Series("start", f"{name}: begun → agent", "ms", values, None, "command begun → agent", name != SUBMIT)
-    lasted = {name: tuple(one.returned - one.called for one in taken[name]) for name in ways}
+        values = tuple(one.began - one.returned for one in found)
+        yield Series("start", "as a command: ended → agent", name, "ms", values, aim, name != SUBMIT)
+    for name, found in taken.items():
+        values = tuple(one.began - one.called for one in found)
+        yield Series("start", "as a command: begun → agent", name, "ms", values, None, name != SUBMIT)
+    lasted = {name: tuple(one.returned - one.called for one in found) for name, found in taken.items()}
     for name, values in lasted.items():
-        yield Series("cold", name, "ms", values, None, "command", name != SUBMIT)
+        yield Series("cold", "that submit", name, "ms", values, None, name != SUBMIT)
     quotient = percentile(lasted[SUBMIT], 50) / percentile(lasted[ENQUEUE], 50)
-    yield Series("cold", f"{SUBMIT} ÷ {ENQUEUE}, medians", "×", (quotient,), SUBMIT_AIM_TIMES)
+    yield Series("cold", "that submit", f"{SUBMIT} ÷ {ENQUEUE}", "×", (quotient,), SUBMIT_AIM_TIMES)
 
 
 def cold(stage: Stage, times: int) -> Iterator[Series]:
@@ -95,7 +93,7 @@ def cold(stage: Stage, times: int) -> Iterator[Series]:
             begin, end = clocked.run(words, stage.env, project)
             taken.add(name, end - begin)
     for name in ways:
-        yield Series("cold", name, "ms", taken.of(name), LS_AIM_MS if name == LS else None)
+        yield Series("cold", "that read", name, "ms", taken.of(name), LS_AIM_MS if name == LS else None)
 
 
 def _in_turn(stage: Stage, ways: dict[str, Callable[[], Times]], times: int) -> dict[str, list[Times]]:

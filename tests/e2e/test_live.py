@@ -161,7 +161,6 @@ def test_submit_follow_as_json_is_one_object_a_line(box: Project) -> None:
     dispatched, *events, end = lines_of(done)
     assert dispatched["id"] == "it"
     assert dispatched["dispatched"] is True
-    assert dispatched["state"] == "queued"
     assert [event["event"] for event in events] == ["claim", "attempt", "tick", "finish"]
     assert end["exit"] == 0
 

@@ -67,6 +67,13 @@ CASES: list[tuple[str, End, Verdict | None]] = [
         end(seen(HALF), TERMINATED, stop=Stop.TIMEOUT),
         Verdict(Event.FAIL, "timeout: the attempt's time is up; unchecked: 2 'two'"),
     ),
+    (
+        "its time was up before it marked the end",
+        end(seen(DONE), TERMINATED, stop=Stop.TIMEOUT),
+        Verdict(
+            Event.FAIL, "timeout: the attempt's time is up; every item is checked but ipc/.done is missing"
+        ),
+    ),
     ("an item failed", end(seen(WRONG)), Verdict(Event.FAIL, "item: 2 'two': no such table")),
     (
         "an item failed, without a word",
@@ -96,12 +103,12 @@ CASES: list[tuple[str, End, Verdict | None]] = [
     (
         "killed before any work",
         end(seen(HALF), TERMINATED, progressed=False),
-        Verdict(Event.GIVE_BACK, "to be continued: 1 of 2 items are checked", counts=True),
+        Verdict(Event.GIVE_BACK, "to be continued: 1 of 2 items are checked", counts=True, idle=True),
     ),
     (
         "ended early",
         end(seen(HALF), progressed=False),
-        Verdict(Event.GIVE_BACK, "to be continued: 1 of 2 items are checked", counts=True),
+        Verdict(Event.GIVE_BACK, "to be continued: 1 of 2 items are checked", counts=True, idle=True),
     ),
     (
         "idle for the second time",
@@ -129,7 +136,7 @@ CASES: list[tuple[str, End, Verdict | None]] = [
     (
         "a single try",
         end(seen(HALF), limit=1),
-        Verdict(Event.FAIL, "agent: 1 attempt ended unfinished; unchecked: 2 'two'"),
+        Verdict(Event.FAIL, "agent: 1 attempts ended unfinished; unchecked: 2 'two'"),
     ),
     (
         "the end was not marked, for the last time",
