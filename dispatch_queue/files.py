@@ -8,6 +8,7 @@ is an error and never leads out of it.
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -137,13 +138,48 @@ def locked(base: Path, name: str) -> Iterator[int]:
         yield handle
 
 
-def names(base: Path, folder: str) -> list[str]:
-    """What stands in a folder, sorted; empty where it does not exist. Raises UntrustedPath for a link."""
+def open_log(base: Path, name: str) -> int:
+    """A descriptor for appending to a file, and reading it; the file and folders are made if missing.
+
+    The caller closes it. Raises UntrustedPath, OSError.
+    """
+    *above, _ = parts_of(name)
+    if above:
+        make_folder(base, "/".join(above))
+    with _regular(base, name, os.O_RDWR | os.O_APPEND | os.O_CREAT) as handle:
+        return os.dup(handle)
+
+
+def open_read(base: Path, name: str) -> int:
+    """A descriptor for reading a regular file of any size. The caller closes it. Raises as `read` does."""
+    with _regular(base, name, os.O_RDONLY) as handle:
+        return os.dup(handle)
+
+
+def is_same(base: Path, name: str, handle: int) -> bool:
+    """Whether the open file `handle` is still the one that has this name."""
+    *above, last = parts_of(name)
     try:
-        with _folder(base, parts_of(folder)) as handle:
-            return sorted(os.listdir(handle))
+        with _folder(base, above) as folder:
+            found = os.stat(last, dir_fd=folder, follow_symlinks=False)
+    except (OSError, UntrustedPath):
+        return False
+    return os.path.samestat(found, os.fstat(handle))
+
+
+def names(base: Path, folder: str, *, limit: int | None = None) -> list[str]:
+    """What stands in a folder, sorted; empty where it does not exist.
+
+    Raises UntrustedPath for a link, and for more than `limit` names.
+    """
+    try:
+        with _folder(base, parts_of(folder)) as handle, os.scandir(handle) as found:
+            listed = [entry.name for entry in itertools.islice(found, None if limit is None else limit + 1)]
     except FileNotFoundError:
         return []
+    if limit is not None and len(listed) > limit:
+        raise UntrustedPath(folder, f"has more than {limit} files in it")
+    return sorted(listed)
 
 
 def make_folder(base: Path, folder: str) -> None:
@@ -162,3 +198,27 @@ def remove(base: Path, name: str) -> None:
             if stat.S_ISDIR(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode):
                 raise UntrustedPath(name, "is a folder") from error
             raise
+
+
+def clear(base: Path, name: str, *, for_folder: bool = False, limit_bytes: int | None = None) -> bool:
+    """Make room for a file, or a folder, where something else or a file over the limit stands; whether it did.
+
+    What is in the way of a file and has content is renamed to `<name>.rejected-…`, all else is removed. Raises
+    UntrustedPath for a link among the folders above.
+    """
+    *above, last = parts_of(name)
+    try:
+        with _folder(base, above) as folder:
+            found = os.stat(last, dir_fd=folder, follow_symlinks=False)
+            is_folder, is_file = stat.S_ISDIR(found.st_mode), stat.S_ISREG(found.st_mode)
+            too_large = limit_bytes is not None and found.st_size > limit_bytes
+            if is_folder if for_folder else is_file and not too_large:
+                return False
+            if is_folder or (is_file and not for_folder):
+                aside = f"{last}.rejected-{os.urandom(4).hex()}"
+                os.rename(last, aside, src_dir_fd=folder, dst_dir_fd=folder)
+            else:
+                os.unlink(last, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True

@@ -16,6 +16,7 @@ from dispatch_queue.errors import BadInput, Refused
 QUESTION_LIMIT_BYTES = 64 * 1024
 ANSWER_LIMIT_BYTES = 64 * 1024
 LAST_NUMBER = 999
+LIMIT_FILES = 4 * LAST_NUMBER  # three for each number, and what is in the making
 FOLDER = "ipc"
 DONE = "ipc/.done"
 NO_TEXT = "(no text)"
@@ -57,12 +58,13 @@ def name_of(number: int, kind: Kind) -> str:
 def look(base: Path, folder: str) -> Ipc:
     """What stands in the folder `ipc` of the task folder `folder` below `base`; nothing where there is none.
 
-    Raises UntrustedPath for a link, a folder or too large a file in the place of a question, an answer or `.done`.
+    Raises UntrustedPath for a link, a folder or too large a file in the place of a question, an answer or `.done`,
+    and for more than `LIMIT_FILES` files.
     """
     found: dict[Kind, dict[int, str]] = {kind: {} for kind in Kind}
     foreign: list[str] = []
     done = False
-    for name in files.names(base, f"{folder}/{FOLDER}"):
+    for name in files.names(base, f"{folder}/{FOLDER}", limit=LIMIT_FILES):
         match = _NAME.fullmatch(name)
         if name == ".done":
             done = _read(base, f"{folder}/{DONE}", QUESTION_LIMIT_BYTES) is not None

@@ -24,13 +24,15 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "queue": PREFIX,  # list: tickets, as kombu lays them out
         "home": f"{PREFIX}home:",  # channel: refs whose home copy on a host is behind
         "live": f"{PREFIX}live:",  # channel: refs that a worker runs and somebody else changed
+        "node": f"{PREFIX}node",  # string: the worker that claimed a task last, as Celery names it
     }
 )
 
 
-def lua_table() -> str:
-    """`FAMILIES` as the table `key` of the scripts."""
-    return "local key = {" + ", ".join(f"{name} = '{prefix}'" for name, prefix in FAMILIES.items()) + "}\n"
+def lua_table(db: int) -> str:
+    """`FAMILIES`, and where kombu has Celery's events in database `db`, as the table `key` of the scripts."""
+    names = {**FAMILIES, "event": f"{PREFIX}/{db}.celeryev/"}
+    return "local key = {" + ", ".join(f"{name} = '{prefix}'" for name, prefix in names.items()) + "}\n"
 
 
 def record(ref: Ref) -> str:

@@ -10,14 +10,14 @@ import os
 import threading
 from pathlib import Path
 
-from dispatch_queue import files, ipc, keys, plan, registry, taskdir
+from dispatch_queue import files, ids, ipc, keys, plan, registry, taskdir
 from dispatch_queue.clock import SYSTEM, Clock, stamp
-from dispatch_queue.errors import BadInput, DispatchError, Refused, StoreDown, UntrustedPath
+from dispatch_queue.errors import DispatchError, Refused, StoreDown, UntrustedPath
 from dispatch_queue.home import host_name
 from dispatch_queue.locks import MIRROR, trying
 from dispatch_queue.record import Isolation, Ref, Standing, Task, draft, fold, notes_of
 from dispatch_queue.states import HELD, Event, State
-from dispatch_queue.store import Change, GuardFailed, Store, step, write_questions
+from dispatch_queue.store import Change, GuardFailed, Pulled, Store, step, write_questions
 from dispatch_queue.taskdir import Journal, TaskDir, Writer
 from dispatch_queue.tickets import key_of, message, queue_of
 from dispatch_queue.watching import Watch
@@ -51,29 +51,58 @@ def sync(store: Store, home: TaskDir, ref: Ref) -> Standing:
     """Bring a home copy up to what Redis knows; returns where the task stands then.
 
     Files before the journal, whose last line says how far the copy is. Raises StoreDown, FileNotFoundError when
-    the home copy is gone, UntrustedPath.
+    the home copy is gone, UntrustedPath, OSError (ENOSPC, …), after which it can be done again.
     """
     task = home.task()
+    shared = task.isolation is Isolation.SHARED
     with files.locked(home.base, home.name(taskdir.JOURNAL)) as handle:
         journal = Journal(handle)
-        pulled = store.pull(ref, journal.seq)
-        shared = task.isolation is Isolation.SHARED
-        for name, data in pulled.files.items():
-            known = taskdir.writer_of(name)
-            # In shared isolation the home copy is the live one, and newer than what was published of it.
-            if known is not None and known[0] is Writer.AGENT and not shared:
-                home.write(name, data)
-            elif known is not None and known[0] is Writer.DISPATCHER:
-                with contextlib.suppress(FileExistsError):
-                    home.write(name, data, replace=False)
+        pulled = store.pull(ref, max(0, journal.seq - 1))  # with the last line again, to compare
+        fresh = [entry for entry in pulled.entries if entry.seq > journal.seq]
+        ended = shared and any(entry.state is not None and entry.state not in HELD for entry in fresh)
+        if pulled.seq >= 0 and (ended or journal.last not in pulled.entries):
+            pulled = store.pull(ref, 0)
+            _correct(journal, home, pulled)
+        _lay_down(home, pulled, shared)
         journal.append(pulled.entries)
-    entries = home.entries()
-    standing = fold(entries)
-    notes = notes_of(entries)
-    # While an attempt runs in the checkout itself, only its worker writes notes: two writers would write them twice.
-    if notes and not (shared and standing.state in HELD):
-        merge_notes(home, notes)
+        entries = home.entries()
+        standing = fold(entries)
+        notes = notes_of(entries)
+        # Two writers would write a note twice: so it is done under the lock, and while an attempt runs in the checkout
+        # itself, by its worker alone.
+        if notes and not (shared and standing.state in HELD):
+            merge_notes(home, notes)
     return standing
+
+
+def _correct(journal: Journal, home: TaskDir, pulled: Pulled) -> None:
+    """Take out of a home copy's journal what was not from us: an agent in the checkout can write there.
+
+    Also what a Redis forgot that lost its last second; what is taken out is kept beside the journal.
+    """
+    try:
+        kept = home.entries()
+    except UntrustedPath:  # too large
+        kept = []
+    right = taskdir.agreed(kept, pulled.entries, pulled.seq)
+    if kept == right[: len(kept)] and (kept or not journal.size):
+        return
+    name = home.name(taskdir.JOURNAL)
+    log.warning("%s was not as it was left, and is corrected", name, extra={"action": "journal_corrected"})
+    files.write(home.base, home.name(taskdir.REJECTED), journal.replace(right))
+
+
+def _lay_down(home: TaskDir, pulled: Pulled, shared: bool) -> None:
+    """Write what is new of the files of the table into a home copy."""
+    for name, data in pulled.files.items():
+        known = taskdir.writer_of(name)
+        # In shared isolation the home copy is the live one, and newer than what was published of it.
+        if known is not None and known[0] is Writer.AGENT and not shared:
+            if not home.has(name, data):
+                home.write(name, data)
+        elif known is not None and known[0] is Writer.DISPATCHER:
+            with contextlib.suppress(FileExistsError):
+                home.write(name, data, replace=False)
 
 
 def merge_notes(copy: TaskDir, notes: list[str]) -> bool:
@@ -189,17 +218,26 @@ def reconcile(store: Store, base: Path, project_id: str, only: str | None = None
         _both(store, TaskDir(base, task_id), Ref(project_id, task_id))
 
 
-def _both(store: Store, home: TaskDir, ref: Ref) -> Standing | None:
+def _both(store: Store, home: TaskDir, ref: Ref, *, level: int = logging.WARNING) -> Standing | None:
+    """Push and sync. What stands in the way is logged; None then."""
     try:
-        standing = home.standing()
+        try:
+            standing = home.standing()
+        except (FileNotFoundError, UntrustedPath):
+            if store.record(ref) is None or not home.mend_journal():
+                raise
+            standing = Standing()  # Redis knows it all
         if standing.final and store.record(ref) is None:
             return standing
-        push(store, home, ref)
+        try:
+            push(store, home, ref)
+        except UntrustedPath as error:  # news is brought home all the same: the task may have failed for it
+            log.log(level, "%s: no answers are sent: %s", ref, error, extra={"action": "push_failed"})
         return sync(store, home, ref)
     except StoreDown:
         raise
-    except (FileNotFoundError, UntrustedPath, BadInput, OSError, DispatchError) as error:
-        log.warning("the home copy of %s cannot be mirrored: %s", ref, error, extra={"action": "mirror_failed"})
+    except (OSError, DispatchError, ValueError) as error:
+        log.log(level, "the home copy of %s cannot be mirrored: %s", ref, error, extra={"action": "mirror_failed"})
         return None
 
 
@@ -212,7 +250,9 @@ class HomeMirror:
     def __init__(self, store: Store, home: Path, *, host: str) -> None:
         self._store, self._home, self._host = store, home, host
         self._stop = threading.Event()
+        self._known: set[Ref] = set()
         self._asking: dict[Path, Ref] = {}  # ipc folder → the task with an open question
+        self._failed: set[Ref] = set()  # tried again: a disk may be full only for a while
         self._watch = Watch(self._seen, name="home-watch")
         self._thread = threading.Thread(target=self._run, name="home-mirror", daemon=True)
 
@@ -242,29 +282,47 @@ class HomeMirror:
                         news = listener.next()
                         if news is not None:
                             self._look(Ref.parse(news))
-                        elif self._store.generation() != generation:
+                            continue
+                        for ref in [*self._failed, *self._new()]:
+                            self._look(ref)
+                        if self._store.generation() != generation:
                             log.warning("Redis lost its data; telling it again", extra={"action": "rebuild"})
                             generation = self._store.generation()
                             self._look_at_all()
+                    self._look_at_all()  # what was told last is brought home
                 finally:
                     listener.close()
-            except (StoreDown, ValueError) as error:
+            except (DispatchError, OSError, ValueError) as error:
                 log.warning("the home mirror pauses: %s", error, extra={"action": "mirror_pause"})
                 self._stop.wait(RETRY_SECONDS)
 
     def _look_at_all(self) -> None:
-        for project_id, base in registry.projects(self._home).items():
-            for task_id in taskdir.known_ids(base):
-                self._look(Ref(project_id, task_id))
+        self._known.clear()
+        for ref in self._new():
+            self._look(ref)
+
+    def _new(self) -> list[Ref]:
+        """Tasks not yet looked at: also those whose submit died before it told Redis."""
+        here = {
+            Ref(project_id, name)
+            for project_id, base in registry.projects(self._home).items()
+            for name in taskdir.known_names(base)
+            if ids.is_id(name)
+        }
+        new = here - self._known
+        self._known |= new
+        return sorted(new, key=str)
 
     def _look(self, ref: Ref) -> None:
+        again = ref in self._failed
+        self._failed.discard(ref)
         base = registry.path_of(self._home, ref.project)
-        if base is None:
+        home = TaskDir(base, ref.task) if base is not None else None
+        if home is None or not home.exists():
             return
-        home = TaskDir(base, ref.task)
-        if not home.exists():
-            return
-        standing = _both(self._store, home, ref)
+        standing = _both(self._store, home, ref, level=logging.DEBUG if again else logging.WARNING)
+        if standing is None:
+            self._failed.add(ref)
         folder = home.path / "ipc"
         if standing is not None and standing.questions:
             self._asking[folder] = ref

@@ -1,6 +1,7 @@
 """A task as a person looks at it, read off its home copy alone."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from dispatch_queue.states import State
 from dispatch_queue.taskdir import TaskDir, read_plan_or_none
 
 RESULT_LIMIT_BYTES = 1024 * 1024
+_NUMBER = re.compile("[1-9][0-9]{0,5}")
 
 # What needs a person comes first.
 ORDER = (
@@ -83,16 +85,27 @@ def cards(base: Path) -> list[Card]:
 def attempts(home: TaskDir) -> list[dict[str, Any]]:
     """result.json of every attempt that ended, in order; one that cannot be read is named with its number only."""
     found = []
-    for name in sorted((n for n in files.names(home.base, home.name("attempts")) if n.isdigit()), key=int):
+    for number in attempt_numbers(home):
+        value: dict[str, Any] = {"end": None}
         try:
-            data = files.read(home.base, home.name(f"attempts/{name}/result.json"), limit_bytes=RESULT_LIMIT_BYTES)
-            value = json.loads(data)
+            data = files.read(home.base, home.name(f"attempts/{number}/result.json"), limit_bytes=RESULT_LIMIT_BYTES)
+            read = json.loads(data)
+            value = read if isinstance(read, dict) else value
         except FileNotFoundError:
-            value = {"attempt": int(name), "end": None}
-        except (DispatchError, OSError, ValueError) as error:
-            value = {"attempt": int(name), "end": None, "reason": str(error)}
-        found.append(value if isinstance(value, dict) else {"attempt": int(name), "end": None})
+            pass
+        except (DispatchError, OSError, ValueError, RecursionError) as error:
+            value["reason"] = str(error)
+        found.append({**value, "attempt": number})
     return found
+
+
+def attempt_numbers(home: TaskDir) -> list[int]:
+    """The attempts that have a folder, in order; none where the agent put something else in the folders' place."""
+    try:
+        names = files.names(home.base, home.name("attempts"))
+    except (DispatchError, OSError):
+        return []
+    return sorted({int(name) for name in names if _NUMBER.fullmatch(name)})
 
 
 def answered(home: TaskDir) -> list[dict[str, Any]]:

@@ -175,7 +175,12 @@ def record_locally(request: Request, project: Project, *, home: Path, clock: Clo
 
 
 def _same_name(request: Request, home: TaskDir) -> Submitted:
-    task = home.task()
+    try:
+        task = home.task()
+    except FileNotFoundError as error:
+        raise Refused(
+            f"{home.path} is there, and is no task", state="taken", hint="choose another --name, or move it away"
+        ) from error
     if task.fingerprint == request.fingerprint():
         return Submitted(task, home, created=False)
     raise Refused(
@@ -248,6 +253,7 @@ def retry(store: "Store", home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> 
         Event.RETRY,
         at=stamp(clock.now()),
         by=actor(),
+        facts={"tries": 0},
         fields={"tries": 0, "idle": 0, "questions": ""},
     )
     store.change(ref, change)

@@ -26,7 +26,7 @@ def registered_path(home: Path, project_id: str) -> Path | None:
         return None
     try:
         data = files.read(home, f"{_FOLDER}/{project_id}", limit_bytes=_LIMIT_BYTES)
-    except (FileNotFoundError, UntrustedPath):
+    except (OSError, UntrustedPath):
         return None
     return Path(data.decode(errors="surrogateescape"))
 

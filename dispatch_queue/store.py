@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,9 +20,10 @@ from dispatch_queue.record import Entry, Ref, draft, parse_entry
 from dispatch_queue.states import Event, State, moves
 
 SOCKET_TIMEOUT_SECONDS = 5.0  # with None a half-open connection never recovers
+HEALTH_CHECK_SECONDS = 5  # a connection that was idle for so long is tried before it is used
 WORKER_FORGOTTEN_AFTER_SECONDS = 15
 RECORDS_AT_ONCE = 500
-SCRIPTS = ("change", "pull", "beat", "enroll", "release", "resend")
+SCRIPTS = ("change", "pull", "beat", "enroll", "release", "resend", "show")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,18 +172,15 @@ class Pulled:
 def _answering(url: str) -> Iterator[None]:
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError) as error:
-        raise StoreDown(f"Redis at {_shown(url)} does not answer: {error}", hint="dispatch doctor") from error
-    except redis.AuthenticationError as error:
-        raise StoreDown(f"Redis at {_shown(url)} refused the login: {error}", hint="dispatch doctor") from error
-    except redis.ResponseError as error:
-        raise StoreDown(f"Redis at {_shown(url)} refused a command: {error}", hint="dispatch doctor") from error
+    except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
+        said = "refused" if isinstance(error, (redis.ResponseError, redis.AuthenticationError)) else "does not answer"
+        raise StoreDown(f"Redis at {_shown(url)} {said}: {error}", hint="dispatch doctor") from error
 
 
 def _shown(url: str) -> str:
-    """`url` without its password."""
-    scheme, found, rest = url.partition("://")
-    return f"{scheme}{found}{rest.rpartition('@')[2]}"
+    """`url` without its password, which may also stand in the query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 class Store:
@@ -189,15 +188,17 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.node = ""  # the worker this store is of, as Celery names it
         # No retry inside: a change that was sent may have happened, and only the caller knows whether to ask again.
         self._redis: redis.Redis = redis.Redis.from_url(
             url,
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            health_check_interval=5,
+            health_check_interval=HEALTH_CHECK_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
-        self._scripts = {name: self._redis.register_script(_script(name)) for name in SCRIPTS}
+        prelude = keys.lua_table(self._redis.connection_pool.connection_kwargs.get("db") or 0)
+        self._scripts = {name: self._redis.register_script(prelude + _script(name)) for name in SCRIPTS}
 
     def close(self) -> None:
         self._redis.close()
@@ -215,7 +216,7 @@ class Store:
         want: dict[str, Any] = {
             "fields": {key: str(value) for key, value in change.fields.items()},
             "entries": list(change.entries),
-            "live": change.token is None,
+            "node": self.node,
             "at": change.at,
             "by": change.by,
         }
@@ -227,9 +228,8 @@ class Store:
             want["guard"] = list(change.guard)
         if change.claim:
             want["claim"] = True
-        files = [part for pair in change.files.items() for part in pair]
         with _answering(self.url):
-            answer: list[Any] = self._scripts["change"](args=[str(ref), json.dumps(want), *files])
+            answer: list[Any] = self._scripts["change"](args=[str(ref), json.dumps(want), *_flat(change.files)])
         match answer[0]:
             case b"ok":
                 return Changed(int(answer[1]), State(answer[2].decode()), int(answer[3]), int(answer[4]))
@@ -264,6 +264,11 @@ class Store:
         """Send the ticket of a queued task again, unless somebody did since the caller saw `sent` of them."""
         with _answering(self.url):
             return bool(self._scripts["resend"](args=[str(ref), sent]))
+
+    def show(self, ref: Ref, *, taken: bool = False) -> None:
+        """Tell Flower where a task stands. `taken`: this store's worker took a ticket of it, and is done with that."""
+        with _answering(self.url):
+            self._scripts["show"](args=[str(ref), self.node if taken else ""])
 
     def tickets(self, queue: str) -> list[bytes]:
         """The tickets that wait in a queue."""
@@ -301,10 +306,7 @@ class Store:
                 self._scripts["beat"](args=[str(ref), claims[ref]], client=pipe)
             answers = pipe.execute()
         told = list(zip(order, answers, strict=True))
-        return Beaten(
-            lost=tuple(ref for ref, answer in told if answer == 0),
-            unknown=tuple(ref for ref, answer in told if answer == -1),
-        )
+        return Beaten(*(tuple(ref for ref, answer in told if answer == missed) for missed in (0, -1)))
 
     def pull(self, ref: Ref, since: int) -> Pulled:
         """Entries and files of `ref` that are newer than `since`."""
@@ -376,15 +378,20 @@ class Listener:
     def __init__(self, url: str, client: redis.Redis, channel: str, timeout_seconds: float) -> None:
         self._url, self._timeout = url, timeout_seconds
         with _answering(url):
-            self._pubsub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            self._pubsub = client.pubsub()  # type: ignore[no-untyped-call]
             self._pubsub.subscribe(channel)
             # The first message is the confirmation: from here on nothing is missed.
-            self._pubsub.get_message(timeout=SOCKET_TIMEOUT_SECONDS)
+            if self._pubsub.get_message(timeout=SOCKET_TIMEOUT_SECONDS) is None:
+                self._pubsub.close()
+                raise redis.TimeoutError("no answer to SUBSCRIBE")
 
     def next(self) -> str | None:
         """The next message, or None when there was none in the time. Raises StoreDown."""
         with _answering(self._url):
-            message = self._pubsub.get_message(timeout=self._timeout)
+            message = self._pubsub.get_message(ignore_subscribe_messages=True, timeout=self._timeout)
+            # A connection that is only half there gives no error; what shows it is that no ping comes back.
+            if message is None and self._pubsub.health_check_response_counter * self._timeout > SOCKET_TIMEOUT_SECONDS:
+                raise redis.TimeoutError("no answer to PING")
         return message["data"].decode(errors="replace") if message else None
 
     def close(self) -> None:
@@ -393,8 +400,8 @@ class Listener:
 
 def _script(name: str) -> str:
     folder = resources.files("dispatch_queue") / "scripts"
-    return keys.lua_table() + (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return "".join((folder / f"{part}.lua").read_text() for part in ("shown", "common", name))
 
 
-def _flat(fields: Mapping[str, str] | Mapping[str, str | int]) -> list[str | int]:
+def _flat(fields: Mapping[str, Any]) -> list[Any]:
     return [part for pair in fields.items() for part in pair]

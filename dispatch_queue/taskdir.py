@@ -4,6 +4,7 @@
 """
 
 import enum
+import errno
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from dispatch_queue.record import Entry, Standing, Task, dump_task, fold, load_t
 
 TASKS = ".dispatch/tasks"
 TASK, PLAN, JOURNAL = "task.yaml", "plan.md", "journal.jsonl"
+REJECTED = "journal.rejected.jsonl"  # what stood in a journal and was not from us
 CONTEXT, OUTPUT = "context.md", "output.md"
 
 MIB = 1024 * 1024
@@ -91,9 +93,20 @@ class TaskDir:
             raise UntrustedPath(name, "is no file of a task's record" if known is None else "is too large")
         files.write(self.base, self.name(name), data, replace=replace)
 
+    def has(self, name: str, data: bytes) -> bool:
+        """Whether a file of the table holds just these bytes."""
+        try:
+            return self.read(name) == data
+        except (FileNotFoundError, UntrustedPath):
+            return False
+
     def task(self) -> Task:
         """What was asked. Raises BadInput, FileNotFoundError, UntrustedPath."""
-        return load_task(self.read(TASK), name=f"{self.folder}/{TASK}")
+        name = self.name(TASK)
+        task = load_task(self.read(TASK), name=name)
+        if task.id != self.id:
+            raise BadInput(f"{name}: is of another task, {task.id[:80]!r}")
+        return task
 
     def plan(self) -> plan.Plan:
         """The checklist as it stands. Raises BadPlan, FileNotFoundError, UntrustedPath."""
@@ -104,8 +117,17 @@ class TaskDir:
         return ipc.look(self.base, self.folder)
 
     def entries(self) -> list[Entry]:
-        """The journal, oldest first. Torn and foreign lines are passed over."""
+        """The journal, oldest first, without torn and foreign lines. Raises FileNotFoundError, UntrustedPath."""
         return list(_entries_in(files.read(self.base, self.name(JOURNAL), limit_bytes=JOURNAL_LIMIT_BYTES)))
+
+    def mend_journal(self) -> bool:
+        """Put an empty journal in the place of something that is none; whether that was needed. Raises OSError."""
+        made = files.clear(self.base, self.name(JOURNAL))
+        try:
+            files.write(self.base, self.name(JOURNAL), b"", replace=False)
+        except FileExistsError:
+            return made
+        return True
 
     def standing(self) -> Standing:
         """Where the task stands by its directory alone. Raises FileNotFoundError, UntrustedPath."""
@@ -167,25 +189,62 @@ def known_names(base: Path) -> list[str]:
 class Journal:
     """The journal of a home copy, open under its lock: nobody else reads its end or appends meanwhile.
 
-    Only what Redis has given a seq is appended, in that order, so the last line says how far the copy is.
+    Only what Redis has given a seq is appended, in that order, so the last line says how far the copy is. An agent
+    in the checkout can write there too: `agreed` says what must stand in it.
     """
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
-        data = os.pread(handle, _TAIL_BYTES, max(0, os.fstat(handle).st_size - _TAIL_BYTES))
-        if data and not data.endswith(b"\n"):
-            # A crash tore the last line; Redis has it still.
-            torn = len(data) - (data.rfind(b"\n") + 1)
-            os.ftruncate(handle, os.fstat(handle).st_size - torn)
-            data = data[: len(data) - torn]
-        self.seq = max((entry.seq for entry in _entries_in(data)), default=0)
+        size, span = self.size, _TAIL_BYTES
+        while True:
+            data = os.pread(handle, span, max(0, size - span))
+            self.last = next(iter(reversed(list(_entries_in(data)))), None)
+            if self.last or span >= size:
+                break
+            span *= 2  # the last lines are long
+        torn = len(data) - (data.rfind(b"\n") + 1)
+        if torn:
+            os.ftruncate(handle, size - torn)  # by a crash; Redis has the entry still
+
+    @property
+    def seq(self) -> int:
+        return self.last.seq if self.last else 0
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._handle).st_size
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Add the entries that are new, in one write."""
+        """Add the entries that are new, in one write. Raises OSError; a torn line is cut off at the next opening."""
         fresh = [entry for entry in entries if entry.seq > self.seq]
         if fresh:
-            os.write(self._handle, "".join(entry.line() + "\n" for entry in fresh).encode())
-            self.seq = fresh[-1].seq
+            self._write(fresh)
+
+    def replace(self, entries: Sequence[Entry]) -> bytes:
+        """Put these entries in the place of all that stands there, which is returned, its end if it is too long."""
+        end = os.fstat(self._handle).st_size
+        before = os.pread(self._handle, JOURNAL_LIMIT_BYTES, max(0, end - JOURNAL_LIMIT_BYTES))
+        os.ftruncate(self._handle, 0)
+        self.last = None
+        if entries:
+            self._write(entries)
+        return before
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        data = "".join(entry.line() + "\n" for entry in entries).encode()
+        if os.write(self._handle, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), JOURNAL)
+        self.last = entries[-1]
+
+
+def agreed(kept: Sequence[Entry], known: Sequence[Entry], seq: int) -> list[Entry]:
+    """What a journal must hold: all that Redis knows, which is at `seq`, and before it what only the file knows."""
+    first = known[0].seq if known else seq + 1
+    before: list[Entry] = []
+    for entry in kept:
+        if entry.seq < first and (not before or entry.seq > before[-1].seq):
+            before.append(entry)
+    return [*before, *known]
 
 
 def read_plan_or_none(home: TaskDir) -> plan.Plan | None:

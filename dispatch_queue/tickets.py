@@ -8,6 +8,8 @@ instead of by a Celery producer, which would also cost every `dispatch submit` 8
 import base64
 import json
 import os
+import re
+import uuid
 from typing import Any
 
 from dispatch_queue.keys import PREFIX
@@ -49,8 +51,10 @@ def settings(url: str) -> dict[str, Any]:
 
 
 def broker_url(url: str) -> str:
-    """A redis-py URL as kombu wants it: a Unix socket is `redis+socket://` there."""
-    return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
+    """A redis-py URL as kombu wants it: a Unix socket is `redis+socket://` there, and its `db` a `virtual_host`."""
+    if not url.startswith("unix://"):
+        return url
+    return "redis+socket://" + re.sub(r"(?<=[?&])db=", "virtual_host=", url.removeprefix("unix://"))
 
 
 def queue_of(task: Task) -> str:
@@ -71,8 +75,14 @@ def shown(ref: Ref, model: str) -> str:
     return f"({ref.task}, {model}, {ref.project})"
 
 
+def identity(ref: Ref) -> str:
+    """The Celery id of every ticket of a task: all its attempts are one line in Flower."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"dispatch:{ref}"))
+
+
 def message(ref: Ref, *, queue: str, model: str, priority: int = DEFAULT_PRIORITY) -> str:
     """The template of a task's tickets: ids only. Each ticket sent puts an identity of its own for IDENTITY."""
+    one = identity(ref)
     embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
     body = json.dumps([[ref.project, ref.task], {}, embedded])
     envelope = {
@@ -82,7 +92,7 @@ def message(ref: Ref, *, queue: str, model: str, priority: int = DEFAULT_PRIORIT
         "headers": {
             "lang": "py",
             "task": RUN,
-            "id": IDENTITY,
+            "id": one,
             "shadow": None,
             "eta": None,
             "expires": None,
@@ -90,7 +100,7 @@ def message(ref: Ref, *, queue: str, model: str, priority: int = DEFAULT_PRIORIT
             "group_index": None,
             "retries": 0,
             "timelimit": [None, None],
-            "root_id": IDENTITY,
+            "root_id": one,
             "parent_id": None,
             "argsrepr": shown(ref, model),
             "kwargsrepr": "{}",
@@ -101,7 +111,7 @@ def message(ref: Ref, *, queue: str, model: str, priority: int = DEFAULT_PRIORIT
             "stamps": {},
         },
         "properties": {
-            "correlation_id": IDENTITY,
+            "correlation_id": one,
             "reply_to": "",
             "argsrepr": shown(ref, model),
             "delivery_mode": 2,

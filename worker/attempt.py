@@ -3,12 +3,13 @@
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dispatch_queue import files, ipc, plan, registry, taskdir
 from dispatch_queue.clock import stamp
-from dispatch_queue.errors import ClaimLost, DispatchError, Refused, StoreDown
+from dispatch_queue.errors import BadInput, ClaimLost, DispatchError, Refused, StoreDown, UntrustedPath
 from dispatch_queue.mirror import actor, enroll, sync
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Isolation, Ref, draft
@@ -20,7 +21,7 @@ from worker.livecopy import LiveCopy, View
 from worker.prepare import Prepared, make_workspace, prepare
 from worker.process import AgentProcess, ProcessExit, spawn
 from worker.publisher import Publisher, Tell
-from worker.supervisor import Mailbox, Stop, Transcript, supervise
+from worker.supervisor import LOG_LIMIT_BYTES, Mailbox, Stop, Transcript, supervise
 from worker.verdict import End, Verdict, conclude, how
 
 if TYPE_CHECKING:
@@ -94,21 +95,30 @@ class Attempt:
         self._publisher = Publisher(services, home, record, claim, mailbox, tell)
         self._started = stamp(self._clock.now())
         self._prepared: Prepared | None = None
+        self._log = -1  # a descriptor of agent.log, while there is an agent
 
     @property
     def number(self) -> int:
         return self._claim.attempt
 
     def run(self) -> None:
-        try:
-            prepared = self._prepare()
-            process = spawn(prepared.command)
-        except (DispatchError, OSError) as error:
-            said = error.message if isinstance(error, DispatchError) else str(error)
-            hint = f" — {error.hint}" if isinstance(error, DispatchError) and error.hint else ""
-            self._fail_start(f"{said}{hint}")
-            return
-        self._supervise(prepared, process)
+        with contextlib.ExitStack() as stack:
+            try:
+                prepared = self._prepare()
+                files.clear(self._home.base, self._log_name)
+                stack.callback(os.close, handle := files.open_log(self._home.base, self._log_name))
+                process = spawn(prepared.command)
+            except (DispatchError, OSError) as error:
+                said = error.message if isinstance(error, DispatchError) else str(error)
+                hint = f" — {error.hint}" if isinstance(error, DispatchError) and error.hint else ""
+                self._fail_start(f"{said}{hint}")
+                return
+            self._log = handle
+            self._supervise(prepared, process)
+
+    @property
+    def _log_name(self) -> str:
+        return self._home.name(f"attempts/{self.number}/agent.log")
 
     def _fail_start(self, why: str) -> None:
         self._end(Verdict(Event.FAIL, f"{FailReason.START}: {why}"))
@@ -135,9 +145,9 @@ class Attempt:
             publisher.note("warning", text=notice)
         publisher.begin(live)
         publisher.say("task-progress", live)
-        log_path = self._home.attempt_folder(self.number) / "agent.log"
         with (
-            open(log_path, "ab", buffering=0) as stream,
+            contextlib.closing(process),
+            open(self._log, "ab", buffering=0, closefd=False) as stream,
             self._services.watching(self._mailbox, live.copy.path, live.copy.path / "ipc"),
         ):
             transcript = Transcript(stream)
@@ -151,7 +161,6 @@ class Attempt:
                 question_timeout_seconds=task.question_timeout,
                 drain_seconds=self._services.settings.drain_seconds,
             )
-            process.close()
             transcript.close()
         if not exit.started:
             self._fail_start(how(exit, transcript.last_line()))
@@ -239,8 +248,11 @@ class Attempt:
 
     def _collect(self, live: LiveCopy, verdict: Verdict | None, facts: dict[str, Any]) -> Verdict | None:
         """Set the record right, and commit what the agent left."""
-        if live.view.broken or live.view.hostile:
-            live.restore_plan(f"attempts/{self.number}/plan.rejected")
+        try:
+            live.restore(f"attempts/{self.number}/plan.rejected")
+            self._keep_log()
+        except (DispatchError, OSError) as error:
+            log.warning("the record of %s stays broken: %s", self._ref, error, extra={"action": "restore_failed"})
         facts |= taskdir.facts_of(live.view.plan)
         if self._prepared is None:
             return verdict
@@ -257,6 +269,12 @@ class Attempt:
         if result.files_left:
             facts["left"] = list(result.files_left)
         return verdict
+
+    def _keep_log(self) -> None:
+        """Write the transcript again if the agent took it away."""
+        if not files.is_same(self._home.base, self._log_name, self._log):
+            files.clear(self._home.base, self._log_name)
+            files.write(self._home.base, self._log_name, os.pread(self._log, 2 * LOG_LIMIT_BYTES, 0))
 
     def _write_result(
         self, verdict: Verdict | None, exit: ProcessExit | None, stopped: Stop | None, facts: Mapping[str, Any]
@@ -288,7 +306,12 @@ class Attempt:
         self._publisher.flush()
         guard = None
         if verdict.event is Event.PARK and live is not None:
-            number = self._question_of_block(live)
+            try:
+                number = self._question_of_block(live)
+            except (BadInput, UntrustedPath, OSError) as error:
+                verdict = Verdict(Event.FAIL, f"{FailReason.AGENT}: its question cannot be asked: {error}")
+                self._store.change(self._ref, self._last(verdict, facts, None))
+                return
             guard = ("questions", write_questions(live.view.ipc.open))
             verdict = Verdict(Event.PARK, f"question {number}")
             if number is None:

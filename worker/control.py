@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from celery.worker import control as celery_control
+from celery.worker.control import Panel, control_command
 
 from dispatch_queue import producer
 from dispatch_queue.errors import Refused, StoreDown
@@ -28,13 +28,14 @@ class Control:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._heartbeat: Callable[[Any], None] = Panel.data["heartbeat"]
 
     def register(self) -> None:
         """Put the commands over Celery's own ones of the same names."""
         several = {"variadic": "task_id", "signature": "[id1 [id2 [... [idN]]]]"}
-        celery_control.control_command(name="revoke", **several)(self.revoke)
-        celery_control.control_command(name="terminate", args=[("signal", str)], **several)(self.terminate)
-        celery_control.control_command(name="heartbeat")(self.heartbeat)
+        control_command(name="revoke", **several)(self.revoke)
+        control_command(name="terminate", args=[("signal", str)], **several)(self.terminate)
+        control_command(name="heartbeat")(self.heartbeat)
 
     def revoke(self, _state: Any, task_id: str | Iterable[str], **_: Any) -> dict[str, str]:
         """Cancel tasks, running or not, by their Celery ids."""
@@ -48,7 +49,7 @@ class Control:
 
     def heartbeat(self, state: Any) -> None:
         """Celery's heartbeat, asked for by whoever begins to listen to events, and all that this worker can tell."""
-        celery_control.heartbeat(state)
+        self._heartbeat(state)
         self._start("retell", self._retell)
 
     def _cancel(self, named: set[str]) -> None:
@@ -66,7 +67,9 @@ class Control:
         if self._services.stopping.wait(LISTENS_AFTER_SECONDS):
             return
         store = self._services.store
-        store.show(ref for ref, record in store.records(store.in_state(*_UNFINISHED)).items() if self._tells(record))
+        for ref, record in store.records(store.in_state(*_UNFINISHED)).items():
+            if self._tells(record):
+                store.show(ref)
 
     def _tells(self, record: Record) -> bool:
         """One worker tells of a task: who holds it, else those on the host of its home copy."""

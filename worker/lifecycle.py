@@ -8,6 +8,8 @@ from celery import signals
 from kombu import Queue
 
 from dispatch_queue.config.load import load
+from dispatch_queue.flower import defaults as flower
+from worker.control import Control
 from worker.services import Services
 from worker.settings import queues, read_settings
 
@@ -34,6 +36,8 @@ def _start(sender: Any, **_: Any) -> None:
     settings = read_settings()
     consumed = list(sender.app.amqp.queues.consume_from)
     services = Services(settings, queues=consumed)
+    services.store.node = sender.hostname
+    Control(services).register()
     services.start()
     _running.append(services)
 
@@ -55,7 +59,8 @@ def _ignore_hangup(**_: Any) -> None:
 
 
 def connect() -> None:
-    """Hook into the worker that Celery is about to make. Calling it twice is harmless."""
+    """Hook into the worker, or the Flower, that Celery is about to make. Calling it twice is harmless."""
+    flower.apply()
     signals.celeryd_init.connect(_configure, weak=False, dispatch_uid="dispatch-configure")
     signals.worker_init.connect(_start, weak=False, dispatch_uid="dispatch-start")
     signals.worker_ready.connect(_ignore_hangup, weak=False, dispatch_uid="dispatch-hangup")

@@ -3,12 +3,13 @@
 `look` reads the files and tells what is new; `hear` lays down answers and notes that came through Redis.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dispatch_queue import files, ipc, plan, taskdir
-from dispatch_queue.errors import BadPlan, UntrustedPath
+from dispatch_queue.errors import BadInput, BadPlan, UntrustedPath
 from dispatch_queue.ipc import Ipc
 from dispatch_queue.mirror import merge_notes
 from dispatch_queue.plan import Mark, Plan
@@ -17,7 +18,9 @@ from dispatch_queue.taskdir import TaskDir, Writer
 
 _TRAVELLING = (taskdir.CONTEXT, taskdir.OUTPUT)
 _NO_IPC = Ipc(questions={}, answers={}, acknowledged=frozenset(), done=False, foreign=())
-_NOTE_LIMIT = 400  # characters of an item's note in the journal
+_TEXT_LIMIT = 400  # characters of an item's text, and of its note, in the journal
+LIMIT_OPEN = 32  # questions at once; nobody answers more
+LIMIT_EVENTS = 5000  # of an attempt: ten for each item of the longest plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,15 @@ def compare(before: View, after: View) -> News:
         changed.append(taskdir.PLAN)
         moved = plan.changes(before.plan, after.plan)
         for one in moved:
-            facts = {"item": one.number, "mark": one.mark_after.value, "text": one.text, **progress}
-            events.append(("tick", facts | ({"note": one.note[:_NOTE_LIMIT]} if one.note else {})))
+            facts = {"item": one.number, "mark": one.mark_after.value, "text": one.text[:_TEXT_LIMIT], **progress}
+            events.append(("tick", facts | ({"note": one.note[:_TEXT_LIMIT]} if one.note else {})))
         if not moved and len(after.plan.items) != len(before.plan.items):
             events.append(("plan", progress))
     asked = tuple(n for n in sorted(after.ipc.questions) if n not in before.ipc.questions)
     answered = tuple(n for n in sorted(after.ipc.answers) if n not in before.ipc.answers)
-    changed += [ipc.name_of(n, ipc.Kind.QUESTION) for n in asked]
+    # One that was read half-written is asked once, but travels again.
+    reworded = [n for n in sorted(after.ipc.questions) if after.ipc.questions[n] != before.ipc.questions.get(n)]
+    changed += [ipc.name_of(n, ipc.Kind.QUESTION) for n in reworded]
     changed += [ipc.name_of(n, ipc.Kind.DONE) for n in sorted(after.ipc.acknowledged - before.ipc.acknowledged)]
     if after.ipc.done and not before.ipc.done:
         changed.append(ipc.DONE)
@@ -82,10 +87,14 @@ class LiveCopy:
         data = copy.read(taskdir.PLAN)
         self.view = View(plan=plan.parse(data, name=copy.name(taskdir.PLAN)), plan_bytes=data, ipc=copy.ipc())
         self.notes: list[str] = []
+        self._answers: dict[str, bytes] = {}  # arrived, and not yet laid down
         self._neighbours = self._beside()
+        self._asked = self._task_bytes()
+        self._events = 0
 
     def look(self) -> tuple[View, News]:
         """The copy as it is now, and what is new since the last look. Never raises for what an agent did."""
+        self._lay_down()
         before = self.view
         plan_now, plan_bytes, broken, hostile = before.plan, before.plan_bytes, "", ""
         try:
@@ -94,22 +103,32 @@ class LiveCopy:
                 plan_now, plan_bytes = plan.parse(data, name=taskdir.PLAN), data
         except FileNotFoundError:
             broken = "plan.md is gone"
-        except BadPlan as error:
+        except (BadPlan, OSError) as error:  # OSError: it may be the machine's fault, as too many open files are
             broken = str(error)
-        except (UntrustedPath, OSError) as error:
+        except UntrustedPath as error:
             hostile = str(error)
         ipc_now = before.ipc
         try:
-            ipc_now = self.copy.ipc()
-        except (UntrustedPath, OSError) as error:
+            found = self.copy.ipc()
+            if len(found.open) > LIMIT_OPEN:
+                hostile = hostile or f"{len(found.open)} questions without an answer, the limit is {LIMIT_OPEN}"
+            else:
+                ipc_now = found
+        except UntrustedPath as error:
             hostile = hostile or str(error)
+        except OSError as error:
+            broken = broken or str(error)
+        if self._events > LIMIT_EVENTS:
+            hostile = hostile or f"plan.md was changed too often: more than {LIMIT_EVENTS} ticks in one attempt"
         others = {}
         for name in _TRAVELLING:
             stat = self._stat(name)
             if stat is not None:
                 others[name] = stat
         self.view = View(plan_now, plan_bytes, ipc_now, others, broken, hostile)
-        return self.view, compare(before, self.view)
+        news = compare(before, self.view)
+        self._events += len(news.events)
+        return self.view, news
 
     def _stat(self, name: str) -> tuple[int, int] | None:
         try:
@@ -144,12 +163,20 @@ class LiveCopy:
         for name, data in arrived.items():
             known = taskdir.writer_of(name)
             if known is not None and known[0] is Writer.DISPATCHER:
-                try:
-                    self.copy.write(name, data, replace=False)
-                except FileExistsError:
-                    continue
+                self._answers[name] = data
+        self._lay_down()
         self.notes += [str(entry.facts.get("text", "")) for entry in entries if entry.event == "note"]
         self.keep_notes()
+
+    def _lay_down(self) -> None:
+        for name, data in list(self._answers.items()):
+            try:
+                self.copy.write(name, data, replace=False)
+            except FileExistsError:
+                pass
+            except (UntrustedPath, OSError):
+                continue  # a full disk, or the agent's doing, which a look tells: at the next look
+            del self._answers[name]
 
     def keep_notes(self) -> None:
         """Append the notes that the plan lacks: new ones, and those the agent wrote over."""
@@ -158,12 +185,48 @@ class LiveCopy:
         try:
             plan.parse(self.copy.read(taskdir.PLAN))
             merge_notes(self.copy, self.notes)
-        except (BadPlan, UntrustedPath, FileNotFoundError, OSError):
-            return  # half-written: at the next look
+        except (BadInput, UntrustedPath, OSError):
+            return  # half-written, or a full disk: at the next look
 
     def mark(self, number: int, mark: Mark, note: str) -> None:
         """Set an item's mark for an agent that was stopped before it did."""
         self.copy.write(taskdir.PLAN, plan.set_mark(self.copy.read(taskdir.PLAN), number, mark, note))
+
+    def restore(self, keep_at: str) -> None:
+        """Set right what the agent did to the record: what is no folder or file where one must be, task.yaml, plan.md.
+
+        Questions and answers that went with their folder are put back. Raises UntrustedPath, OSError.
+        """
+        base, name = self.copy.base, self.copy.name
+        for folder in (self.copy.folder, name("attempts"), name(ipc.FOLDER)):
+            files.clear(base, folder, for_folder=True)
+            files.make_folder(base, folder)
+        if self._asked is not None and self._task_bytes() != self._asked:
+            files.clear(base, name(taskdir.TASK))
+            self.copy.write(taskdir.TASK, self._asked)
+        self._restore_ipc()
+        try:
+            plan.parse(self.copy.read(taskdir.PLAN))
+        except (BadPlan, UntrustedPath, FileNotFoundError):
+            self.restore_plan(keep_at)
+
+    def _restore_ipc(self) -> None:
+        with contextlib.suppress(UntrustedPath):  # too many for anybody to look through
+            for below in files.names(self.copy.base, self.copy.name(ipc.FOLDER), limit=ipc.LIMIT_FILES):
+                known = taskdir.writer_of(f"{ipc.FOLDER}/{below}")
+                if known is not None:
+                    files.clear(self.copy.base, self.copy.name(f"{ipc.FOLDER}/{below}"), limit_bytes=known[1])
+        seen = self.view.ipc
+        for kind, texts in ((ipc.Kind.QUESTION, seen.questions), (ipc.Kind.ANSWER, seen.answers)):
+            for number, text in texts.items():
+                with contextlib.suppress(FileExistsError, UntrustedPath):
+                    self.copy.write(ipc.name_of(number, kind), text.encode() + b"\n", replace=False)
+
+    def _task_bytes(self) -> bytes | None:
+        try:
+            return self.copy.read(taskdir.TASK)
+        except (UntrustedPath, OSError):
+            return None
 
     def restore_plan(self, keep_at: str) -> None:
         """Put the last good plan back in the place of what the agent left there, which is kept if it is a file."""
@@ -173,18 +236,20 @@ class LiveCopy:
             files.write(self.copy.base, self.copy.name(keep_at), rejected)
         except (FileNotFoundError, UntrustedPath, OSError):
             pass
-        place = self.copy.path / taskdir.PLAN
-        if place.is_dir() and not place.is_symlink():
-            place.rename(place.with_name(f"{taskdir.PLAN}.rejected"))
+        files.clear(self.copy.base, name)
         self.copy.write(taskdir.PLAN, self.view.plan_bytes)
 
     def strangers(self) -> list[str]:
-        """Files that appeared beside the task's folder since the start: the agent wrote outside its record."""
+        """Files that appeared beside the task's folder since the start: the agent wrote outside its record.
+
+        Those with a leading dot are a desktop's, or in the making.
+        """
         return sorted(self._beside() - self._neighbours)
 
     def _beside(self) -> frozenset[str]:
         root = self.copy.base / taskdir.TASKS
         try:
-            return frozenset(f"{taskdir.TASKS}/{entry.name}" for entry in root.iterdir() if not entry.is_dir())
+            found = [entry for entry in root.iterdir() if not entry.is_dir() and not entry.name.startswith(".")]
+            return frozenset(f"{taskdir.TASKS}/{entry.name}" for entry in found)
         except OSError:
             return frozenset()

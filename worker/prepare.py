@@ -55,6 +55,7 @@ def prepare(settings: Settings, home: TaskDir, place: Workspace, task: Task, *, 
     if place.isolation is Isolation.WORKTREE:
         lay_down(home, copy)
         log = home.attempt_folder(attempt) / "setup.log"
+        files.remove(home.base, home.name(f"attempts/{attempt}/setup.log"))
         provision.set_up(home.base, place.path, environ={**os.environ, **values}, output=log)
     asked = copy.ipc()
     reopen(copy, asked)

@@ -121,7 +121,8 @@ class Publisher:
         still_open = set(live.view.ipc.open)
         self._asked_since = {number: since for number, since in self._asked_since.items() if number in still_open}
         self.flush()
-        for number in news.answers:
+        # An agent may have written an answer before its question.
+        for number in sorted({*news.answers, *(live.view.ipc.answers.keys() & news.questions)}):
             publish_answer(self._store, live.copy, self._ref, number, clock=self._clock)
         if news.events:
             self.say("task-progress", live)

@@ -1,31 +1,43 @@
 """The Celery task: thin. Parse the ids, run the attempt."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from celery import Task, shared_task
+from celery import shared_task
+from celery.exceptions import Ignore
 
 from dispatch_queue.errors import StoreDown
 from dispatch_queue.record import Ref
 from dispatch_queue.tickets import RUN
 from worker import attempt
 from worker.lifecycle import running_services
+from worker.services import Services
 
 log = logging.getLogger(__name__)
 
 
-@shared_task(name=RUN, bind=True, ignore_result=True, max_retries=0)
-def run(self: Task, project: str, task: str) -> None:  # type: ignore[type-arg]
-    """A ticket: run the next attempt of a task, if it still wants one."""
-    services = running_services()
-    ref = Ref(str(project), str(task))
+@shared_task(name=RUN, ignore_result=True, max_retries=0)
+def run(project: str, task: str) -> NoReturn:
+    """A ticket: run the next attempt of a task, if it still wants one.
+
+    Raises Ignore, whatever came of it: the end of an attempt is seldom that of its task, so Celery is to say nothing
+    about it. What is to be seen in Flower was said by the change itself (scripts/shown.lua).
+    """
+    services, ref = running_services(), Ref(str(project), str(task))
     if services.stopping.is_set():
         services.put_back(ref)
-        return
+    else:
+        _run(services, ref)
+    with contextlib.suppress(StoreDown):
+        services.store.show(ref, taken=True)
+    raise Ignore
 
+
+def _run(services: Services, ref: Ref) -> None:
     def tell(kind: str, facts: Mapping[str, Any]) -> None:
-        self.send_event(kind, **facts)
+        pass
 
     while True:
         try:

@@ -12,7 +12,7 @@ from dispatch_queue import overview, taskdir
 from dispatch_queue.cli import render
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.clock import SYSTEM
-from dispatch_queue.errors import Exit, StoreDown
+from dispatch_queue.errors import DispatchError, Exit, StoreDown
 from dispatch_queue.overview import Card
 from dispatch_queue.record import Entry
 from dispatch_queue.states import FINAL, State
@@ -72,13 +72,13 @@ def follow(
 
     Tells what their journals gain from now on, or have after entry `since`.
     """
-    seen = {home.id: home.standing().seq if since is None else since for home in homes}
+    seen = {home.id: overview.look(home).standing.seq if since is None else since for home in homes}
     until = None if timeout_seconds is None else SYSTEM.monotonic() + timeout_seconds
     with _changes(here, homes) as changed:
         while True:
             changed.clear()
             for home in homes:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, DispatchError):
                     for entry in home.entries():
                         if entry.seq > seen[home.id]:
                             seen[home.id] = entry.seq
@@ -128,7 +128,7 @@ def run(
 
     def tell(task_id: str, entry: Entry) -> None:
         if as_json and not quiet:
-            click.echo(json.dumps({"task": task_id, **json.loads(entry.line())}, ensure_ascii=False))
+            click.echo(render.plain_json(json.dumps({"task": task_id, **json.loads(entry.line())}, ensure_ascii=False)))
         elif not quiet:
             text = render.event_line(task_id, entry)
             if text is not None:
@@ -136,9 +136,8 @@ def run(
 
     end, cards = follow(here, homes, tell, since=since, timeout_seconds=timeout_seconds)
     if as_json:
-        click.echo(
-            json.dumps({"exit": int(end), "tasks": [render.as_json(card) for card in cards]}, ensure_ascii=False)
-        )
+        ended = {"exit": int(end), "tasks": [render.as_json(card) for card in cards]}
+        click.echo(render.plain_json(json.dumps(ended, ensure_ascii=False)))
     else:
         report(cards, end)
     return end

@@ -22,7 +22,7 @@ _LOOK_AGAIN_SECONDS = 2.0
 
 
 def _numbers(home: TaskDir) -> list[int]:
-    return sorted(int(name) for name in files.names(home.base, home.name("attempts")) if name.isdigit())
+    return overview.attempt_numbers(home)
 
 
 @click.command()
@@ -62,8 +62,9 @@ def _print(home: TaskDir, attempt: int, *, follow: bool, raw: bool) -> None:
         else:
             click.echo(render.plain(decoder.decode(data)), nl=False)
 
-    path = home.path / f"attempts/{attempt}/agent.log"
-    offset = _copy(path, 0, put)
+    name = home.name(f"attempts/{attempt}/agent.log")
+    path = home.base / name
+    offset = _copy(home.base, name, 0, put)
     if not follow:
         return
     from dispatch_queue.watching import Watch
@@ -74,13 +75,13 @@ def _print(home: TaskDir, attempt: int, *, follow: bool, raw: bool) -> None:
     try:
         while True:
             changed.clear()
-            standing = home.standing()
+            standing = overview.look(home).standing
             over = (
                 standing.final
                 or standing.attempt > attempt
                 or (standing.attempt == attempt and standing.state not in HELD)
             )
-            offset = _copy(path, offset, put)
+            offset = _copy(home.base, name, offset, put)
             if over:
                 return
             watch.set({path.parent, home.path, home.path / "attempts"})
@@ -89,11 +90,16 @@ def _print(home: TaskDir, attempt: int, *, follow: bool, raw: bool) -> None:
         watch.close()
 
 
-def _copy(path: Path, offset: int, put: Callable[[bytes], None]) -> int:
-    """Put what the file has from `offset` on; returns the new offset. A missing file has nothing."""
-    if path.is_symlink() or not path.is_file():
+def _copy(base: Path, name: str, offset: int, put: Callable[[bytes], None]) -> int:
+    """Put what the file has from `offset` on; returns the new offset. A missing file has nothing.
+
+    Raises UntrustedPath where the agent put something else there.
+    """
+    try:
+        handle = files.open_read(base, name)
+    except FileNotFoundError:
         return offset
-    with open(path, "rb") as stream:
+    with open(handle, "rb") as stream:
         stream.seek(offset)
         while data := stream.read(_CHUNK_BYTES):
             put(data)

@@ -18,7 +18,7 @@ _everywhere = click.option("--all", "everywhere", is_flag=True, help="Tasks of a
 
 
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(render.plain_json(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 def _cards(here: Here, everywhere: bool) -> list[Card]:

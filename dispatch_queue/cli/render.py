@@ -1,5 +1,6 @@
 """How tasks look on a terminal and as JSON: pure functions, compared with snapshots."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from dispatch_queue.states import State
 COLUMNS = ("TASK", "STATE", "ITEMS", "MODEL", "WHERE", "AGE")
 INDENT = 17
 _LINE = 160  # characters of a text shown in a list
+_OBEYED = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 COLOURS: Mapping[State, str] = {
@@ -32,6 +34,11 @@ def plain(text: str) -> str:
     )
 
 
+def plain_json(text: str) -> str:
+    """JSON with what a terminal would obey, and JSON lets stand, as `\\u009b` and the like."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def line(text: str, limit: int = _LINE) -> str:
     """`plain` text on one line, cut to `limit` characters."""
     one = " ".join(plain(text).split())
@@ -42,7 +49,7 @@ def age(since: str, now: datetime) -> str:
     """How long ago, in the largest unit that fits: `12m`."""
     try:
         seconds = max(0, int((now - parse_stamp(since)).total_seconds()))
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: a time without a zone
         return "?"
     for size, unit in _UNITS:
         if seconds >= size:
@@ -69,19 +76,19 @@ def attention(card: Card) -> list[str]:
 
 def where(card: Card) -> str:
     """The host that runs a task, or ran it last."""
-    return card.standing.worker.partition(":")[0] or "-"
+    return line(card.standing.worker.partition(":")[0]) or "-"
 
 
 def row(card: Card, now: datetime) -> tuple[str, ...]:
     state = str(card.standing.state or "broken")
-    model = card.task.model if card.task else "?"
+    model = line(card.task.model) if card.task else "?"
     return (card.id, state, f"{card.done}/{card.total}", model, where(card), age(card.standing.changed, now))
 
 
 def table(cards: Sequence[Card], now: datetime) -> list[tuple[str, State | None]]:
     """The lines of `dispatch ls`, each with the state it is coloured by."""
     rows = [(card, row(card, now)) for card in cards]
-    widths = [max(len(COLUMNS[i]), *(len(cells[i]) for _, cells in rows)) for i in range(len(COLUMNS))]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *(cells for _, cells in rows), strict=True)]
 
     def joined(cells: Sequence[str]) -> str:
         return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
@@ -117,20 +124,23 @@ def event_line(task_id: str, entry: Entry) -> str | None:
     facts = entry.facts
     match entry.event:
         case "tick":
-            mark = str(facts.get("mark", "?"))
-            return f"{task_id}  [{mark}] {facts.get('item')}. {line(str(facts.get('text', '')))}"
+            return f"{task_id}  [{_fact(facts, 'mark')}] {_fact(facts, 'item')}. {_fact(facts, 'text')}"
         case "claim":
-            return f"{task_id}  attempt {facts.get('attempt')} begins on {facts.get('host', '?')}"
+            return f"{task_id}  attempt {_fact(facts, 'attempt')} begins on {_fact(facts, 'host')}"
         case "answer":
-            return f"{task_id}  question {facts.get('question')} is answered"
+            return f"{task_id}  question {_fact(facts, 'question')} is answered"
         case "note":
-            return f"{task_id}  note: {line(str(facts.get('text', '')))}"
+            return f"{task_id}  note: {_fact(facts, 'text')}"
         case "warning":
-            return f"{task_id}  warning: {line(str(facts.get('text', '')))}"
+            return f"{task_id}  warning: {_fact(facts, 'text')}"
     if entry.state in (State.QUEUED, State.PARKED, State.DONE, State.FAILED, State.CANCELLED, State.WAITING):
         reason = f": {line(str(facts['reason']))}" if facts.get("reason") else ""
         return f"{task_id}  {entry.state}{reason}"
     return None
+
+
+def _fact(facts: Mapping[str, Any], name: str) -> str:
+    return line(str(facts.get(name, "?")))
 
 
 def as_json(card: Card) -> dict[str, Any]:
@@ -168,7 +178,7 @@ def page(
     if card.broken or card.task is None:
         return [*lines, *attention(card)]
     lines.append(f"  {line(card.task.title)}")
-    lines.append(f"  {card.task.model}, {card.task.isolation}, submitted {age(card.task.created, now)} ago")
+    lines.append(f"  {line(card.task.model)}, {card.task.isolation}, submitted {age(card.task.created, now)} ago")
     lines += ["", "plan", *checklist(card)]
     if answers or card.questions:
         lines += ["", "questions"]
@@ -178,7 +188,7 @@ def page(
     if attempts:
         lines += ["", "attempts", *(attempt_line(one, now) for one in attempts)]
     if card.standing.branch:
-        lines += ["", f"branch  {card.standing.branch}"]
+        lines += ["", f"branch  {line(card.standing.branch)}"]
     if (card.home.path / "output.md").is_file():
         lines += ["", f"output  {card.home.path / 'output.md'}"]
     steps = next_steps(card)
@@ -188,18 +198,18 @@ def page(
 def attempt_line(result: Mapping[str, Any], now: datetime) -> str:
     """An attempt's result.json on one line."""
     if result.get("end") is None:
-        return f"  {result['attempt']}. {line(str(result.get('reason') or 'under way, or ended without a result'))}"
+        return f"  {_fact(result, 'attempt')}. {line(str(result.get('reason') or 'under way, or ended without a result'))}"
     reason = f": {line(str(result['reason']))}" if result.get("reason") else ""
     ended = age(str(result.get("ended", "")), now)
     host = line(str(result.get("host", "?")))
-    return f"  {result['attempt']}. {line(str(result['end']))}{reason} ({ended} ago on {host})"
+    return f"  {_fact(result, 'attempt')}. {line(str(result['end']))}{reason} ({ended} ago on {host})"
 
 
 def next_steps(card: Card) -> list[str]:
     """The commands that make sense now."""
     state = card.standing.state
     steps = []
-    for number in card.questions:
+    for number in sorted(card.questions):
         steps.append(f'dispatch answer {card.id} {number} "…"')
     if state in (State.RUNNING, State.ASKING):
         steps += [f"dispatch logs {card.id} -f", f'dispatch note {card.id} "…"']

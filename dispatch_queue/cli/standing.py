@@ -1,12 +1,13 @@
 """Where a command stands: its home, its project, its tasks, its way to Redis."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dispatch_queue import ids, registry, taskdir
+from dispatch_queue import files, ids, registry, taskdir
 from dispatch_queue.errors import BadInput, StoreDown
 from dispatch_queue.home import dispatch_home
 from dispatch_queue.locks import MIRROR, is_held
@@ -17,6 +18,9 @@ from dispatch_queue.taskdir import TaskDir
 if TYPE_CHECKING:
     from dispatch_queue.config.schema import Config
     from dispatch_queue.store import Store
+
+
+_UNSENT = f"{taskdir.TASKS}/.unsent"  # is there while some tasks of a project could not be sent
 
 
 class Here:
@@ -75,10 +79,23 @@ class Here:
             raise BadInput(f"{self.project.path} has tasks but no .dispatch/project.yaml", hint="restore that file")
         return Ref(project_id, home.id)
 
-    def reconcile(self, only: str | None = None) -> None:
-        """Bring the project up to date, unless a worker here keeps it so. Without Redis the files must do."""
+    def mark_unsent(self) -> None:
+        """Remember that Redis does not know all tasks of the project."""
+        with contextlib.suppress(OSError):
+            files.write(self.project.path, _UNSENT, b"")
+
+    def reconcile(self, only: str | None = None, *, told: bool = False) -> None:
+        """Bring the project up to date, unless a worker here keeps it so. Without Redis the files must do.
+
+        Of one task `only`, unless there are some that could not be sent; `told` if Redis knows that one already.
+        """
         from dispatch_queue import embedded
 
+        unsent = (self.project.path / _UNSENT).exists()
+        if told and not unsent:
+            return
+        if unsent:
+            only = None
         if self.project.id is None or not (self.project.path / taskdir.TASKS).is_dir():
             return
         if self.config.redis.url is None and not embedded.is_up(self.home):
@@ -89,6 +106,8 @@ class Here:
 
         try:
             reconcile(self.store(start=False), self.project.path, self.project.id, only)
+            if unsent:
+                files.remove(self.project.path, _UNSENT)
         except StoreDown as error:
             click.echo(f"warning: {error.message}; this is what the files say", err=True)
 

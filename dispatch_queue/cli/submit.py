@@ -12,13 +12,14 @@ from dispatch_queue.cli import render
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.config.choose import Choice, choose, wants_worktree
 from dispatch_queue.config.schema import SHELL
-from dispatch_queue.errors import BadInput, Exit, StoreDown
+from dispatch_queue.errors import BadConfig, BadInput, DispatchError, Exit
 from dispatch_queue.producer import Request, Submitted
 from dispatch_queue.record import Isolation
 
 _SHOWN_ITEMS = 12
 _SUBMIT_SEQ = 1  # of a journal's first entry
 _PRIORITIES = {"high": 0, "normal": 6, "low": 9}
+_PROGRAMS = {"claude": "claude", "codex": "codex", "cursor": "agent"}  # of back ends without a configured command
 
 
 def _read_plan(name: str) -> bytes:
@@ -93,6 +94,7 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
     if options["model"] != SHELL:
         _first_run(here)
     choice = choose(here.config, prompt, options["model"])
+    _check_command(here, choice.backend)
     base = here.project.path
     request = Request(
         prompt=prompt,
@@ -120,9 +122,10 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         return _dry_run(here, request, choice, options["as_json"])
     _confirm(choice, prompt, options)
     sent = producer.record_locally(request, here.project, home=here.home)
+    parsed = sent.home.plan() if sent.created else None  # before an agent may touch it
     unreachable = _send(here, sent) if sent.created else None
     waits = options["wait"] or options["follow"]
-    _report(sent, choice, unreachable, as_json=options["as_json"], more_follows=waits)
+    _report(here, sent, parsed, choice, unreachable, as_json=options["as_json"], more_follows=waits)
     if unreachable is not None:
         return Exit.UNREACHABLE
     if waits:
@@ -132,6 +135,26 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         since = _SUBMIT_SEQ if sent.created else None
         return run(here, [sent.home], quiet=not options["follow"], as_json=options["as_json"], since=since)
     return Exit.DONE
+
+
+def _check_command(here: Here, backend: str) -> None:
+    """Refuse what the local worker cannot start. Workers of a Redis of one's own may have commands of their own.
+
+    Raises BadConfig.
+    """
+    import shlex
+    import shutil
+
+    if here.config.redis.url is not None:
+        return
+    command = here.config.command_of(backend)
+    program = shlex.split(command)[0] if command is not None else _PROGRAMS.get(backend, "")
+    looked_up = "/" not in program or program.startswith("/")  # others begin in the workspace, or at home
+    if program and looked_up and shutil.which(program) is None:
+        raise BadConfig(
+            f"backend `{backend}` cannot run: `{program}` is not on PATH",
+            hint=f"install `{program}`, or correct the command in {here.home / 'config.yaml'}, or take another --model",
+        )
 
 
 def _warm_up(here: Here, as_json: bool) -> int:
@@ -192,22 +215,31 @@ def _dry_run(here: Here, request: Request, choice: Choice, as_json: bool) -> int
     return Exit.DONE
 
 
-def _send(here: Here, sent: Submitted) -> StoreDown | None:
-    """Tell Redis of the task; what went wrong, if it did not answer."""
+def _send(here: Here, sent: Submitted) -> DispatchError | None:
+    """Tell Redis of the task, and of what an earlier command could not send; what went wrong, if it did not answer."""
     try:
         store = here.store()
         from dispatch_queue.mirror import enroll
 
         enroll(store, sent.home, sent.task.ref, sent.home.standing())
-    except StoreDown as error:
+    except DispatchError as error:
+        here.mark_unsent()
         return error
+    here.reconcile(sent.home.id, told=True)
     return None
 
 
 def _report(
-    sent: Submitted, choice: Choice, unreachable: StoreDown | None, *, as_json: bool, more_follows: bool
+    here: Here,
+    sent: Submitted,
+    parsed: plan.Plan | None,
+    choice: Choice,
+    unreachable: DispatchError | None,
+    *,
+    as_json: bool,
+    more_follows: bool,
 ) -> None:
-    task, parsed = sent.task, sent.home.plan()
+    task = sent.task
     if as_json:
         import json
 
@@ -215,8 +247,8 @@ def _report(
 
         facts = {"dispatched": sent.created, "sent": unreachable is None, "why": choice.why}
         shown = render.as_json(overview.look(sent.home)) | facts
-        click.echo(json.dumps(shown, ensure_ascii=False, indent=None if more_follows else 2))
-    elif not sent.created:
+        click.echo(render.plain_json(json.dumps(shown, ensure_ascii=False, indent=None if more_follows else 2)))
+    elif parsed is None:
         click.echo(f"`{task.id}` was already dispatched with the same content; nothing was sent.")
         click.echo(f"  dispatch show {task.id}", err=True)
         return
@@ -229,6 +261,8 @@ def _report(
     if unreachable is not None:
         click.echo(f"error: {unreachable.message}", err=True)
         click.echo(f"The task `{task.id}` is kept in {sent.home.path};", err=True)
-        click.echo("the next `dispatch` command here sends it as soon as Redis answers.", err=True)
+        own = here.config.redis.url is None
+        then = "`dispatch up` sends it" if own else "the next `dispatch` command here sends it when Redis answers"
+        click.echo(f"{then}.", err=True)
         if unreachable.hint:
             click.echo(f"\nhint: {unreachable.hint}", err=True)

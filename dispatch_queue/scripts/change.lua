@@ -1,7 +1,7 @@
 -- change: one step of a task: state, claim, fields, files, journal, ticket and news, all or nothing.
 -- KEYS     none            see common.lua
 -- ARGV[1]  task            string    project/task
--- ARGV[2]  what to do      json      {token?, guard?, moves?, claim?, fields, entries, live?, at, by}
+-- ARGV[2]  what to do      json      {token?, guard?, moves?, claim?, fields, entries, node, at, by}
 -- ARGV[3…] files           name, bytes, name, bytes …
 -- returns  {"ok", seq, state, token, attempt} · {"refused", state} · {"stale", token held} · {"guard", field value}
 local ref = ARGV[1]
@@ -35,7 +35,11 @@ local attempt = tonumber(redis.call('HGET', record, 'attempt') or '0')
 if want.claim then
   held = held + 1
   attempt = attempt + 1
-  redis.call('HSET', record, 'token', held, 'attempt', attempt, 'beat', 0)
+  redis.call('HSET', record, 'token', held, 'attempt', attempt, 'beat', 0, 'started', redis.call('TIME')[1])
+end
+if want.node ~= '' and (want.claim or want.token) then
+  redis.call('HSET', record, 'node', want.node)
+  redis.call('SET', key.node, want.node)
 end
 if target and is_held(state) and not is_held(target) then
   -- The claim ends with the state: whoever held it is stale from here on.
@@ -54,6 +58,7 @@ for place, entry in ipairs(want.entries) do
     head = head .. '"attempt":' .. attempt .. ',"token":' .. held .. ','
   end
   write_entry(ref, head, entry)
+  pcall(keep_question, ref, entry)
 end
 if #want.entries == 0 and #ARGV > 2 then
   redis.call('HINCRBY', record, 'seq', 1) -- files alone are a step too, or nobody would pull them
@@ -70,7 +75,7 @@ if target then
   end
 end
 tell(ref)
-if want.live and worker ~= '' then
+if not want.token and worker ~= '' then
   redis.call('PUBLISH', key.live .. worker, ref)
 end
 return {'ok', seq, target or state, held, attempt}

@@ -37,6 +37,7 @@ end
 
 local function tell(ref)
   redis.call('PUBLISH', key.home .. field(ref, 'home'), ref)
+  pcall(show, ref) -- a task goes on, whatever its looks
 end
 
 -- A waiting task may go when nobody holds it, its time has come, and all it waits for have ended.

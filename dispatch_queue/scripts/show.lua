@@ -1,10 +1,12 @@
--- show: tell Flower where a task stands, whether or not it was told before.
+-- show: tell Flower where a task stands.
 -- KEYS     none            see common.lua
 -- ARGV[1]  task            string    project/task
--- ARGV[2]  node            string    the worker that has just taken a ticket of the task, or empty
--- returns  1 told · 0 no such task
-if redis.call('EXISTS', key.record .. ARGV[1]) == 0 then
+-- ARGV[2]  node            string    the worker that has taken a ticket of the task and is done with it, or empty
+-- returns  1 told, if there was anything to tell · 0 no such task
+local state, node = field(ARGV[1], 'state'), ARGV[2] ~= '' and ARGV[2] or nil
+if state == '' then
   return 0
 end
-show(ARGV[1], true, ARGV[2] ~= '' and ARGV[2] or nil)
+-- A ticket that was put back was shown as started; else what was told before still holds.
+show(ARGV[1], not node or state == 'queued', node)
 return 1

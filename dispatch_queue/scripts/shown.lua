@@ -2,11 +2,11 @@
 -- KEYS     none            see common.lua
 -- ARGV     none
 -- returns  nothing
-local EVENTS = {waiting = 'waiting', running = 'progress', asking = 'asking', parked = 'parked', done = 'succeeded',
-  failed = 'failed', cancelled = 'revoked'}
+local EVENTS = {running = 'progress', done = 'succeeded', failed = 'failed', cancelled = 'revoked'}
 local LONGEST = 300 -- bytes of a text
 
 local function clipped(text)
+  text = string.gsub(text, '%s+', ' ')
   if #text <= LONGEST then
     return text
   end
@@ -15,8 +15,8 @@ end
 
 -- Keep the text of a question for as long as Flower may have to show it.
 local function keep_question(ref, entry)
-  local ok, asked = pcall(cjson.decode, entry)
-  if ok and asked.event == 'ask' then
+  local asked = cjson.decode(entry)
+  if asked.event == 'ask' then
     redis.call('HSET', key.record .. ref, string.format('question:%d', asked.question), clipped(asked.text))
   end
 end
@@ -40,7 +40,7 @@ local function publish(event, kind)
     properties = {delivery_info = {exchange = 'celeryev', routing_key = 'task.' .. kind}, delivery_mode = 1,
       priority = 0, body_encoding = 'utf-8', delivery_tag = event.uuid},
   }
-  redis.pcall('PUBLISH', events .. 'task.' .. kind, cjson.encode(message)) -- who may not publish may still work
+  redis.pcall('PUBLISH', key.event .. 'task.' .. kind, cjson.encode(message)) -- who may not publish may still work
 end
 
 -- Send what is new of a task; with `again`, all of it. `node` is a worker that has just taken a ticket of the task.
@@ -53,10 +53,10 @@ local function show(ref, again, node)
     return
   end
   node = found[6] or node
-  if not node and (state == 'cancelled' or state == 'failed') then
-    node = redis.call('GET', key.node) -- nobody had it, and nobody will: any worker's name must do
+  if not node and state ~= 'queued' and state ~= 'waiting' then
+    node = redis.call('GET', key.node) -- it ended without having run: any worker's name must do
   end
-  local kind = node and (EVENTS[state] or 'retried') or 'sent'
+  local kind = node and (EVENTS[state] or state) or 'sent'
   local result = standing(ref, found[3], found[4], found[5], reason)
   if found[9] == kind .. ' ' .. result and not again then
     return
@@ -72,8 +72,8 @@ local function show(ref, again, node)
   if (kind == 'failed' or kind == 'succeeded') and found[8] then
     event.runtime = event.timestamp - tonumber(found[8])
   end
-  if kind == 'revoked' then
-    publish(event, 'retried') -- from a state of our own, Celery lets only this one lead back
+  if kind == 'revoked' or kind == 'queued' then
+    publish(event, 'retried') -- by Celery's order of states, only this one leads back
   end
   publish(event, kind)
 end

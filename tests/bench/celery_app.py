@@ -16,7 +16,7 @@ def make_app(url: str) -> Celery:
     """The app of a producer or a worker at this server."""
     made = Celery("bench")
     made.conf.update(settings(url), task_default_queue=QUEUE)
-    made.task(run, name=TASK, ignore_result=True)
+    made.task(name=TASK, ignore_result=True)(run)
     return made
 
 

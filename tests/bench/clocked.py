@@ -82,12 +82,17 @@ def started(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> Iterator
             process.wait()
 
 
-def run(words: Sequence[str], env: Mapping[str, str], cwd: Path, *, status: int = 0) -> tuple[float, float]:
-    """When a command was started and when it had ended. Raises AssertionError for another exit status."""
+def expect(process: subprocess.Popen[bytes], status: int) -> None:
+    """Raise AssertionError with what an ended command said if it did not end with `status`."""
+    said = process.stdout.read().decode(errors="replace") if process.stdout else ""
+    assert process.returncode == status, f"{process.args!r}: exit status {process.returncode}\n{said}"
+
+
+def run(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[float, float]:
+    """When a command was started and when it had ended. Raises AssertionError if it failed."""
     begin = now()
     with started(words, env, cwd) as process:
-        code = process.wait()
+        process.wait()
         end = now()
-        said = process.stdout.read() if process.stdout else b""
-    assert code == status, f"{' '.join(words)}: exit status {code}\n{said.decode(errors='replace')}"
+        expect(process, 0)
     return begin, end

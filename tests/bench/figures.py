@@ -64,7 +64,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def ratios(series: Sequence[Series]) -> list[Ratio]:
-    """Each of our series beside each peer's of its group. None where a median is not positive: it was before its zero."""
+    """Each of our series beside each peer's of its group, where both medians are more than nothing."""
     return [
         Ratio(ours, peer)
         for ours in series

@@ -38,7 +38,7 @@ def ours(stage: Stage, counts: list[int]) -> Iterator[Series]:
             sent = stage.submit("idle")
             stage.first_acts.of(sent.task.id)
         running = count
-        wardens = wait_for(lambda: _with_agent(worker, count), f"{count} running tasks", START_WITHIN_SECONDS)
+        wardens = _wardens(worker, count)
         stage.rest()
         grown, beside = size_mb(worker), [size_mb(warden) for warden in wardens]
         each = (grown - idle + sum(beside)) / count
@@ -76,10 +76,14 @@ def _start(stage: Stage, send: Callable[..., None], count: int) -> None:
         stage.first_acts.of(name)
 
 
-def _with_agent(worker: psutil.Process, count: int) -> list[psutil.Process]:
-    """The wardens, when all of them have their agent and no other child is there; else none."""
-    children = worker.children()
-    return children if len(children) == count and all(child.children() for child in children) else []
+def _wardens(worker: psutil.Process, count: int) -> list[psutil.Process]:
+    """The worker's children, once there are so many, each with an agent."""
+
+    def found() -> list[psutil.Process]:
+        children = worker.children()
+        return children if len(children) == count and all(child.children() for child in children) else []
+
+    return wait_for(found, f"{count} running agents", START_WITHIN_SECONDS)
 
 
 def size_mb(process: psutil.Process) -> float:

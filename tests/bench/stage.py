@@ -54,7 +54,7 @@ worker: {{slots: {slots}, drain: 0, question_timeout: 3600}}
 
 
 class Stage:
-    """A running dispatch of its own. `idle` and `noop` are the agents' programs: the one never ends, the other at once."""
+    """A running dispatch of its own. `noop` and `idle` are agents' programs: the one ends at once, the other never."""
 
     def __init__(self, box: Sandbox, *, slots: int) -> None:
         self.box, self.env = box, box.env
@@ -114,6 +114,7 @@ class Stage:
         sent = self.submit("idle", isolation, tuple(f"step {number}" for number in range(1, items + 1)))
         self.first_acts.of(sent.task.id)
         place = wait_for(lambda: overview.workspace(sent.home), "the attempt to be in the journal")
+        assert place is not None
         try:
             self.rest()
             yield sent.home, TaskDir(place, sent.task.id)

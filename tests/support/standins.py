@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PATIENCE_SECONDS = 60.0
-OPEN, DONE = "- [ ] ", "- [x] "
+OPEN, DONE = "[ ] ", "[x] "
 MIB = 1024 * 1024
 
 
@@ -26,7 +26,7 @@ def _task() -> Path:
 
 
 def _plan() -> str:
-    return (_task() / "plan.md").read_text()
+    return (_task() / "plan.md").read_bytes().decode()
 
 
 def _put(name: str, text: str) -> None:
@@ -74,9 +74,9 @@ def floods(*_: str) -> int:
 
 
 def ticks_one(*_: str) -> int:
-    """Ticks one item and leaves, content."""
+    """Ticks one item and leaves, content; finishes after the last."""
     _tick(1)
-    return 0
+    return 0 if OPEN in _plan() else _finish()
 
 
 def ticks_none(*_: str) -> int:
@@ -110,10 +110,10 @@ def plans_itself(*_: str) -> int:
     if "replace that item in plan.md" not in prompt:
         print("nobody told me to plan")
         return 1
+    _put("output.md", f"{prompt}\nplan\n{_plan()}")
     _put("plan.md", "# Mine\n\n- [ ] Look\n- [ ] Think\n- [ ] Report\n")
     for _number in range(3):
         _tick(1)
-    _put("output.md", prompt)
     return _finish()
 
 
@@ -135,6 +135,15 @@ def asks_by_hand(*_: str) -> int:
     _put("ipc/001.done", "")
     _put("output.md", answer.read_text())
     return _finish()
+
+
+def blocks_twice(*_: str) -> int:
+    """Marks its item `[?]` with a question under it, as the old way is, in its first two attempts."""
+    attempt = int(os.environ["DISPATCH_ATTEMPT"])
+    if attempt > 2:
+        return _finish()
+    _put("plan.md", _plan().replace(OPEN, "[?] ", 1).rstrip("\n") + f"\n  Question no. {attempt}?\n")
+    return 0
 
 
 def leaves_a_crowd(*_: str) -> int:
@@ -166,6 +175,7 @@ STANDINS: dict[str, Callable[..., int]] = {
         plans_itself,
         overwrites_notes,
         asks_by_hand,
+        blocks_twice,
         leaves_a_crowd,
     )
 }

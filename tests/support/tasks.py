@@ -13,7 +13,7 @@ import psutil
 from dispatch_queue import taskdir
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Entry
-from dispatch_queue.states import State
+from dispatch_queue.states import FINAL, State
 from dispatch_queue.taskdir import TaskDir
 from tests.support import standins
 from tests.support.processes import end_processes_of
@@ -77,20 +77,19 @@ def state_of(box: Sandbox, task: str) -> State | None:
     return copy_of(box, task).standing().state
 
 
-def await_state(
-    box: Sandbox, task: str, *states: State, limit: timedelta | float = STATE_WITHIN_SECONDS
-) -> State:
-    """Wait until the home copy says that the task is in one of `states`."""
+def await_state(box: Sandbox, task: str, *states: State, limit: timedelta | float = STATE_WITHIN_SECONDS) -> State:
+    """Wait until the home copy says that the task is in one of `states`; fails at once if it ends in another."""
 
     def reached() -> State | None:
         now = state_of(box, task)
-        return now if now in states else None
+        return now if now in states or now in FINAL else None
 
+    wanted = " or ".join(states)
     try:
-        found = wait_for(reached, f"`{task}` to be {' or '.join(states)}", limit)
+        found = wait_for(reached, f"`{task}` to be {wanted}", limit)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{told(box, task)}") from None
-    assert found is not None
+    assert found in states, f"`{task}` is {found} and not {wanted}\n{told(box, task)}"
     return found
 
 
