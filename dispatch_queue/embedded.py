@@ -109,6 +109,11 @@ def is_up(home: Path) -> bool:
         return False
 
 
+def worker_lives(home: Path) -> bool:
+    """Whether the local worker's process exists."""
+    return Daemon(run_folder(home), "worker").alive()
+
+
 def worker_argv(slots: int | None) -> list[str]:
     """The command line of the local worker. `-P`: no `worker.py` of some folder gets in the way of ours."""
     concurrency = [] if slots is None else ["--concurrency", str(slots)]

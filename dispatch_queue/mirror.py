@@ -4,20 +4,19 @@
 host does this all the time (`HomeMirror`, in a worker); where none does, every command reconciles its project first.
 """
 
-import contextlib
 import logging
 import os
 import threading
 from pathlib import Path
 
-from dispatch_queue import files, ids, ipc, keys, plan, registry, taskdir
+from dispatch_queue import files, ids, ipc, keys, plan, registry, taskdir, when
 from dispatch_queue.clock import SYSTEM, Clock, stamp
-from dispatch_queue.errors import DispatchError, Refused, StoreDown, UntrustedPath
+from dispatch_queue.errors import BadInput, DispatchError, Refused, StoreDown, UntrustedPath
 from dispatch_queue.home import host_name
 from dispatch_queue.locks import MIRROR, trying
-from dispatch_queue.record import Isolation, Ref, Standing, Task, draft, fold, notes_of
-from dispatch_queue.states import HELD, Event, State
-from dispatch_queue.store import Change, GuardFailed, Pulled, Store, step, write_questions
+from dispatch_queue.record import Isolation, Ref, Standing, Task, current, draft, fold, notes_of
+from dispatch_queue.states import HELD, Event, FailReason, State
+from dispatch_queue.store import Change, GuardFailed, Pulled, Store, Waits, step, write_questions
 from dispatch_queue.taskdir import Journal, TaskDir, Writer
 from dispatch_queue.tickets import key_of, message, queue_of
 from dispatch_queue.watching import Watch
@@ -44,6 +43,7 @@ def routing(task: Task) -> dict[str, str | int]:
         "queue": key_of(queue_of(task), task.priority),
         "ticket": message(task.ref, queue=queue_of(task), model=task.model, priority=task.priority),
         "attempts": task.attempts,
+        "after_any": "1" if task.after_any else "",
     }
 
 
@@ -96,13 +96,17 @@ def _lay_down(home: TaskDir, pulled: Pulled, shared: bool) -> None:
     """Write what is new of the files of the table into a home copy."""
     for name, data in pulled.files.items():
         known = taskdir.writer_of(name)
-        # In shared isolation the home copy is the live one, and newer than what was published of it.
-        if known is not None and known[0] is Writer.AGENT and not shared:
-            if not home.has(name, data):
-                home.write(name, data)
-        elif known is not None and known[0] is Writer.DISPATCHER:
-            with contextlib.suppress(FileExistsError):
+        try:
+            # In shared isolation the home copy is the live one, and newer than what was published of it.
+            if known is not None and known[0] is Writer.AGENT and not shared:
+                if not home.has(name, data):
+                    home.write(name, data)
+            elif known is not None and known[0] is Writer.DISPATCHER:
                 home.write(name, data, replace=False)
+        except FileExistsError:
+            continue
+        except UntrustedPath as error:  # an agent's doing, which must not keep the task's end from home
+            log.warning("%s: %s", home.id, error, extra={"action": "file_passed_over"})
 
 
 def merge_notes(copy: TaskDir, notes: list[str]) -> bool:
@@ -146,7 +150,7 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> bool:
     The journal's own entries are not sent: the record goes on from their last seq. A running task is running again,
     with the token of its claim: its worker goes on, or the reaper takes it back.
     """
-    task = home.task()
+    task = current(home.task(), standing)
     fields = routing(task) | {
         "seq": standing.seq,
         "token": standing.token,
@@ -159,7 +163,39 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> bool:
         "changed": standing.changed,
         "reason": standing.reason,
     }
-    return store.enroll(ref, standing.state or State.QUEUED, fields, at=standing.changed, by=actor())
+    at = stamp(SYSTEM.now())
+    if standing.state is not State.WAITING:
+        return store.enroll(ref, standing.state or State.QUEUED, fields, at=at, by=actor())
+    fields |= {"hold": "1" if standing.held else "", "until": when.shown(standing.until)}
+    waits, gone = _waits(store, home, ref, standing)
+    made = store.enroll(ref, State.WAITING, fields, waits=waits, at=at, by=actor())
+    if made and gone and not task.after_any:
+        with contextlib.suppress(Refused):  # another one has failed it
+            why = f"{FailReason.DEPENDENCY}: `{gone[0]}` is gone"
+            store.change(ref, step(Event.FAIL, at=at, by=actor(), reason=why))
+    return made
+
+
+def _waits(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> tuple[Waits, list[str]]:
+    """What a waiting task waits for, and the names of tasks that are nowhere any more.
+
+    Redis is told of those that have ended and that it does not know, so that they count.
+    """
+    others = {Ref(ref.project, name): TaskDir(home.base, name) for name in standing.after}
+    known = store.records(list(others))
+    gone = []
+    for other, copy in others.items():
+        if other in known:
+            continue
+        if not copy.exists():
+            gone.append(other.task)
+            continue
+        with contextlib.suppress(UntrustedPath, BadInput, OSError):  # unreadable: nobody knows that it has ended
+            end = copy.standing()
+            if end.final:
+                enroll(store, copy, other, end)
+    after = tuple(other for other in others if other.task not in gone)
+    return Waits(after, when.milliseconds(standing.until)), gone
 
 
 def publish_answer(store: Store, home: TaskDir, ref: Ref, number: int, *, clock: Clock = SYSTEM) -> bool:
@@ -209,6 +245,21 @@ def publish_note(store: Store, ref: Ref, text: str, *, clock: Clock = SYSTEM) ->
     store.change(ref, Change(entries=[entry]))
 
 
+def rebuild(store: Store, base: Path, project_id: str) -> list[tuple[str, Standing]]:
+    """Tell Redis of every unfinished task of a project that it does not know; those, and where they stand then.
+
+    A broken task is logged and passed over. Raises StoreDown.
+    """
+    refs = [Ref(project_id, task_id) for task_id in taskdir.known_ids(base)]
+    known = store.records(refs)
+    told = []
+    for ref in refs:
+        standing = _both(store, TaskDir(base, ref.task), ref)
+        if standing is not None and ref not in known and store.record(ref) is not None:
+            told.append((ref.task, standing))
+    return told
+
+
 def reconcile(store: Store, base: Path, project_id: str, only: str | None = None) -> None:
     """Sync and push every unfinished task of a project (or just one). A broken task is logged and passed over.
 
@@ -224,7 +275,7 @@ def _both(store: Store, home: TaskDir, ref: Ref, *, level: int = logging.WARNING
         try:
             standing = home.standing()
         except (FileNotFoundError, UntrustedPath):
-            if store.record(ref) is None or not home.mend_journal():
+            if not home.exists() or store.record(ref) is None or not home.mend_journal():
                 raise
             standing = Standing()  # Redis knows it all
         if standing.final and store.record(ref) is None:
@@ -335,5 +386,8 @@ class HomeMirror:
             ref = self._asking.get(folder)
             base = registry.path_of(self._home, ref.project) if ref else None
             if ref is not None and base is not None:
-                with contextlib.suppress(StoreDown, DispatchError, OSError):
+                try:
                     push(self._store, TaskDir(base, ref.task), ref)
+                except (DispatchError, OSError) as error:
+                    log.warning("%s: no answers are sent: %s", ref, error, extra={"action": "push_failed"})
+                    self._failed.add(ref)

@@ -48,6 +48,8 @@ class Request:
     attempts: int = 3
     timeout: int = 7200
     question_timeout: int = 180
+    question_default: str = ""
+    verify: str = ""
 
     def fingerprint(self) -> str:
         """A digest of all that is asked: two equal ones ask for the same."""
@@ -138,6 +140,8 @@ def draft(request: Request, *, project_id: str, taken: Sequence[str] = (), clock
         attempts=request.attempts,
         timeout=request.timeout,
         question_timeout=request.question_timeout,
+        question_default=request.question_default,
+        verify=request.verify,
         name=request.name,
         fingerprint=request.fingerprint(),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatch_queue.errors import BadInput, DispatchError
+from dispatch_queue.ids import is_id
 from dispatch_queue.states import FINAL, HELD, Event, State
 
 FORMAT = 1  # of task.yaml and the journal; a reader refuses a newer one
@@ -25,6 +26,7 @@ _NUMBERS = (
     "total",
     "question",
 )  # facts of an entry that a standing is computed from
+_WAITS = frozenset({Event.HOLD, Event.RELEASE, Event.LIMIT})  # entries of a waiting task
 # Legal in JSON as they are, but the end of a line to some, and unreadable in YAML or UTF-8 to others.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 
@@ -75,6 +77,12 @@ class Task:
     attempts: int = 3
     timeout: int = 7200
     question_timeout: int = 180
+    question_default: str = ""
+    verify: str = ""
+    after: tuple[str, ...] = ()  # tasks of the project that must have ended
+    after_any: bool = False  # however they ended
+    not_before: str = ""  # as clock.stamp writes it
+    hold: bool = False  # until somebody releases it
     name: str = ""  # what --name said; with `fingerprint` it makes a second submit harmless
     fingerprint: str = ""  # of all that was asked
     format: int = FORMAT
@@ -117,7 +125,8 @@ def load_task(data: bytes, *, name: str = "task.yaml") -> Task:
         known = {item.name for item in dataclasses.fields(Task)}
         values = {key: value for key, value in values.items() if key in known}
         values["isolation"] = Isolation(values["isolation"])
-        values["read"] = tuple(values.get("read", ()))
+        for name_of_list in ("read", "after"):
+            values[name_of_list] = tuple(values.get(name_of_list, ()))
         return Task(**values)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{name}: cannot be read: {error}") from error
@@ -187,6 +196,14 @@ class Standing:
     questions: tuple[int, ...] = ()  # open ones
     worker: str = ""  # that holds it
     branch: str = ""
+    quiet: str = ""  # the evidence, while the agent does nothing to be seen
+    check: str = ""  # what --verify said when it failed last
+    held: bool = False  # a waiting task: until somebody releases it
+    after: tuple[str, ...] = ()  # a waiting task: the tasks that it waits for still
+    until: str = ""  # a waiting task: as clock.stamp writes it
+    model: str = ""  # that a retry chose in the place of the task's own
+    backend: str = ""
+    preamble: str = ""
     changed: str = ""  # when it last did
 
     @property
@@ -201,6 +218,12 @@ def step(standing: Standing, entry: Entry) -> Standing:
     if entry.state is not None:
         values["state"] = entry.state
         values["reason"] = str(facts.get("reason", ""))
+        if entry.state is not State.WAITING:
+            values |= {"held": False, "after": (), "until": ""}
+    if entry.event in _WAITS and entry.state in (None, State.WAITING):
+        values |= {"reason": str(facts.get("reason", "")), **_waits(standing, facts)}
+    if entry.event == Event.RETRY and "model" in facts:
+        values |= {name: str(facts.get(name, "")) for name in ("model", "backend", "preamble")}
     if entry.event == Event.CLAIM:
         values["attempt"] = int(facts.get("attempt", standing.attempt + 1))
         values["token"] = int(facts.get("token", standing.token + 1))
@@ -219,9 +242,23 @@ def step(standing: Standing, entry: Entry) -> Standing:
         values["questions"] = tuple(n for n in standing.questions if n != int(facts["question"]))
     if entry.state in FINAL:
         values["questions"] = ()
+    values["quiet"] = str(facts.get("text", "")) if entry.event == "quiet" else ""
+    if "check" in facts or entry.event == Event.RETRY:
+        values["check"] = str(facts.get("check", ""))
     if "branch" in facts:
         values["branch"] = str(facts["branch"])
     return dataclasses.replace(standing, **values)
+
+
+def _waits(standing: Standing, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a waiting task waits for after an entry with these facts."""
+    names = facts.get("after", standing.after)
+    known = [name for name in names if isinstance(name, str) and is_id(name)] if isinstance(names, list | tuple) else []
+    return {
+        "held": facts.get("held", standing.held) is True,
+        "until": str(facts.get("until", standing.until)),
+        "after": tuple(name for name in known if name != facts.get("ended")),
+    }
 
 
 def fold(entries: Iterable[Entry]) -> Standing:
@@ -230,6 +267,13 @@ def fold(entries: Iterable[Entry]) -> Standing:
     for entry in entries:
         standing = step(standing, entry)
     return standing
+
+
+def current(task: Task, standing: Standing) -> Task:
+    """`task` with the model that its last retry chose, if it chose one: what the next attempt runs with."""
+    if not standing.model:
+        return task
+    return dataclasses.replace(task, model=standing.model, backend=standing.backend, preamble=standing.preamble)
 
 
 def notes_of(entries: Iterable[Entry]) -> list[str]:

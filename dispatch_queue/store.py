@@ -251,13 +251,13 @@ class Store:
         with _answering(self.url):
             return bool(self._scripts["enroll"](args=[str(ref), state, json.dumps(told), *_flat(fields)]))
 
-    def release(self, ref: Ref, what: str, *, reason: str, at: str, by: str) -> bool | None:
+    def release(self, ref: Ref, what: str, *, at: str, by: str) -> bool | None:
         """Take away one thing a waiting task waits for: `hold`, `due`, or all of it with "".
 
-        Returns True if it is queued now, False if it waits on, for `reason`; None if it was not waiting.
+        Returns True if it is queued now, False if it waits on; None if it was not waiting.
         """
         with _answering(self.url):
-            answer = int(self._scripts["release"](args=[str(ref), what, reason, at, by]))
+            answer = int(self._scripts["release"](args=[str(ref), what, at, by]))
         return None if answer < 0 else bool(answer)
 
     def resend(self, ref: Ref, sent: int) -> bool:

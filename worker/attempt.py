@@ -12,17 +12,19 @@ from dispatch_queue.clock import stamp
 from dispatch_queue.errors import BadInput, ClaimLost, DispatchError, Refused, StoreDown, UntrustedPath
 from dispatch_queue.mirror import actor, enroll, sync
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import Isolation, Ref, draft
+from dispatch_queue.record import Isolation, Ref, Task, draft
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.store import Change, Changed, Record, step, write_questions
 from dispatch_queue.taskdir import TaskDir
 from worker import workspace
 from worker.livecopy import LiveCopy, View
 from worker.prepare import Prepared, make_workspace, prepare
-from worker.process import AgentProcess, ProcessExit, spawn
-from worker.publisher import Publisher, Tell
-from worker.supervisor import LOG_LIMIT_BYTES, Mailbox, Stop, Transcript, supervise
-from worker.verdict import End, Verdict, conclude, how
+from worker.process import AgentProcess, Command, ProcessExit, spawn
+from worker.publisher import Publisher
+from worker.quiet import Quiet
+from worker.supervisor import PARK_GRACE, Limits, Mailbox, Stop, Watching, supervise
+from worker.transcript import LOG_LIMIT_BYTES, Transcript
+from worker.verdict import End, Verdict, conclude, how, judge
 
 if TYPE_CHECKING:
     from worker.services import Services
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(services: "Services", ref: Ref, tell: Tell) -> None:
+def run(services: "Services", ref: Ref) -> None:
     """Answer a ticket: claim the task and run its next attempt to its end. A ticket nobody needs is dropped.
 
     Raises StoreDown when Redis went away before the claim; from then on the attempt waits for it.
@@ -49,7 +51,7 @@ def run(services: "Services", ref: Ref, tell: Tell) -> None:
     if claim is None:
         return
     with services.holding(ref, claim.token) as held:
-        Attempt(services, home, record, claim, mailbox=held.mailbox, slot=held.slot, tell=tell).run()
+        Attempt(services, home, record, claim, mailbox=held.mailbox, slot=held.slot).run()
 
 
 def _refuse(services: "Services", record: Record, why: str) -> None:
@@ -86,13 +88,12 @@ class Attempt:
         *,
         mailbox: Mailbox,
         slot: int,
-        tell: Tell,
     ) -> None:
         self._services, self._store, self._clock = services, services.store, services.clock
         self._record, self._ref, self._claim = record, record.ref, claim
         self._mailbox, self._slot = mailbox, slot
         self._home = home
-        self._publisher = Publisher(services, home, record, claim, mailbox, tell)
+        self._publisher = Publisher(services, home, record, claim, mailbox)
         self._started = stamp(self._clock.now())
         self._prepared: Prepared | None = None
         self._log = -1  # a descriptor of agent.log, while there is an agent
@@ -144,30 +145,75 @@ class Attempt:
         for notice in prepared.notices:
             publisher.note("warning", text=notice)
         publisher.begin(live)
-        publisher.say("task-progress", live)
+        publisher.ticked = lambda: self._services.saver.soon(place)
         with (
-            contextlib.closing(process),
             open(self._log, "ab", buffering=0, closefd=False) as stream,
             self._services.watching(self._mailbox, live.copy.path, live.copy.path / "ipc"),
         ):
-            transcript = Transcript(stream)
-            exit, stopped = supervise(
-                process,
-                self._mailbox,
-                transcript,
-                lambda words: publisher.turn(live, words),
-                clock=self._clock,
-                timeout_seconds=task.timeout,
-                question_timeout_seconds=task.question_timeout,
-                drain_seconds=self._services.settings.drain_seconds,
-            )
-            transcript.close()
+            transcript = Transcript(stream, hear=prepared.listener.feed)
+            with self._services.saver.keeping(place, lambda text: publisher.note("warning", text=text)):
+                exit, stopped = self._watch_over(process, transcript, live, task)
         if not exit.started:
             self._fail_start(how(exit, transcript.last_line()))
             return
         publisher.turn(live, {"files", "news"})
         end = self._look_back(before, live, exit, stopped, transcript.last_line(), task.attempts)
-        self._end(conclude(end), live=live, exit=exit, stopped=stopped)
+        verdict = conclude(end)
+        if verdict is not None and verdict.event is Event.FINISH and task.verify:
+            verdict = self._check(prepared)
+        self._end(verdict, live=live, exit=exit, stopped=stopped, progressed=end.progressed)
+
+    def _watch_over(
+        self, process: AgentProcess, transcript: Transcript, live: LiveCopy, task: Task
+    ) -> tuple[ProcessExit, Stop | None]:
+        """Supervise a process in the attempt's workspace to its end."""
+        publisher, settings = self._publisher, self._services.settings
+        default = task.question_default
+
+        def turn(words: set[str]) -> Watching:
+            return publisher.turn(live, words)
+
+        def quiet(change: Quiet | None) -> None:
+            publisher.note("active" if change is None else "quiet", text=str(change or ""))
+            self._mailbox.tell("news")
+
+        grace = 0.0 if default else PARK_GRACE.total_seconds()
+        try:
+            return supervise(
+                process,
+                self._mailbox,
+                transcript,
+                turn,
+                clock=self._clock,
+                limits=Limits(
+                    timeout=task.timeout,
+                    question=task.question_timeout + grace,
+                    drain=settings.drain_seconds,
+                    quiet=settings.quiet_seconds,
+                ),
+                overdue=lambda: bool(default) and publisher.answer_overdue(live, default),
+                quiet=quiet,
+            )
+        finally:
+            process.close()
+            transcript.close()
+
+    def _check(self, prepared: Prepared) -> Verdict | None:
+        """Run the task's own check in the workspace: the agent says that all is done."""
+        argv = ("sh", "-c", prepared.task.verify)
+        command = Command(argv=argv, cwd=prepared.workspace.path, env=prepared.command.env)
+        try:
+            process = spawn(command)
+        except DispatchError as error:
+            return Verdict(Event.FAIL, f"{FailReason.VERIFY}: {error.message}")
+        name = self._home.name(f"attempts/{self.number}/verify.log")
+        files.clear(self._home.base, name)
+        with open(files.open_log(self._home.base, name), "ab", buffering=0) as stream:
+            transcript = Transcript(stream)
+            exit, stopped = self._watch_over(process, transcript, prepared.live, prepared.task)
+        said = transcript.tail.decode(errors="replace")
+        stopped = Stop.LOST if self._publisher.lost else stopped
+        return judge(exit, stopped, said, failed_before=bool(self._home.standing().check))
 
     def _look_back(
         self, before: View, live: LiveCopy, exit: ProcessExit, stopped: Stop | None, last_line: str, limit: int
@@ -196,6 +242,7 @@ class Attempt:
         live: LiveCopy | None = None,
         exit: ProcessExit | None = None,
         stopped: Stop | None = None,
+        progressed: bool = False,
     ) -> None:
         """Collect, and publish the end. Waits for Redis if it is away, for the claim stays ours."""
         if verdict is None and not self._was_cancelled():
@@ -204,7 +251,9 @@ class Attempt:
         facts: dict[str, Any] = {"attempt": self.number}
         if live is not None:
             verdict = self._collect(live, verdict, facts)
-        self._write_result(verdict, exit, stopped, facts)
+        self._write_result(verdict, exit, stopped, facts, progressed=progressed)
+        if verdict is not None and verdict.check:
+            facts["check"] = verdict.check
         if self._tell_end(verdict, live, facts) and verdict is not None and verdict.event is Event.FINISH:
             self._remove_workspace()
 
@@ -277,7 +326,13 @@ class Attempt:
             files.write(self._home.base, self._log_name, os.pread(self._log, 2 * LOG_LIMIT_BYTES, 0))
 
     def _write_result(
-        self, verdict: Verdict | None, exit: ProcessExit | None, stopped: Stop | None, facts: Mapping[str, Any]
+        self,
+        verdict: Verdict | None,
+        exit: ProcessExit | None,
+        stopped: Stop | None,
+        facts: Mapping[str, Any],
+        *,
+        progressed: bool,
     ) -> None:
         result = {
             "attempt": self.number,
@@ -288,7 +343,8 @@ class Attempt:
             "exit_status": exit.code if exit else None,
             "signal": exit.signal if exit else None,
             "stopped": stopped,
-            "model": self._record.model,
+            "progressed": progressed,
+            **self._heard(),
             "host": self._services.settings.host,
             **facts,
         }
@@ -297,6 +353,18 @@ class Attempt:
             files.write(self._home.base, self._home.name(f"attempts/{self.number}/result.json"), data)
         except (DispatchError, OSError) as error:
             log.warning("%s: no result.json: %s", self._ref, error, extra={"action": "result_failed"})
+
+    def _heard(self) -> dict[str, Any]:
+        """What the CLI itself told of its run. Unknown is null."""
+        if self._prepared is None:
+            return {"model": self._record.model, "backend": None, "session": None}
+        told = self._prepared.listener.report.plain()
+        return {
+            "backend": self._prepared.task.backend,
+            "resumed": self._prepared.resumed,
+            **told,
+            "model": told["model"] or self._record.model,
+        }
 
     def _release(self, verdict: Verdict | None, live: LiveCopy | None, facts: Mapping[str, Any]) -> None:
         """Give the claim back with what came of it. Raises StoreDown, ClaimLost."""
@@ -325,8 +393,6 @@ class Attempt:
             log.info("%s is not parked: %s", self._ref, error, extra={"action": "park_raced"})
             self._store.change(self._ref, self._last(_ANSWERED, facts, None))
             return
-        if live is not None:
-            self._publisher.say(f"task-{verdict.event}", live, reason=verdict.reason)
 
     def _last(self, verdict: Verdict, facts: Mapping[str, Any], guard: tuple[str, str] | None) -> Change:
         fields: dict[str, str | int] = {"worker": ""}

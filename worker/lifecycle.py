@@ -8,10 +8,12 @@ from celery import signals
 from kombu import Queue
 
 from dispatch_queue.config.load import load
+from dispatch_queue.config.schema import Config
 from dispatch_queue.flower import defaults as flower
+from worker.backends import runnable
 from worker.control import Control
 from worker.services import Services
-from worker.settings import queues, read_settings
+from worker.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,11 @@ def running_services() -> Services:
     if not _running:
         raise LookupError("no dispatch worker runs in this process")
     return _running[0]
+
+
+def queues(config: Config, settings: Settings) -> list[str]:
+    """The queues this worker consumes: of its host, and of the back ends that can run here, in its pool."""
+    return [f"dispatch.host.{settings.host}", *(f"dispatch.{config.worker.pool}.{name}" for name in runnable(config))]
 
 
 def _configure(conf: Any, **_: Any) -> None:

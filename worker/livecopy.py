@@ -13,7 +13,7 @@ from dispatch_queue.errors import BadInput, BadPlan, UntrustedPath
 from dispatch_queue.ipc import Ipc
 from dispatch_queue.mirror import merge_notes
 from dispatch_queue.plan import Mark, Plan
-from dispatch_queue.record import Entry
+from dispatch_queue.record import Entry, notes_of
 from dispatch_queue.taskdir import TaskDir, Writer
 
 _TRAVELLING = (taskdir.CONTEXT, taskdir.OUTPUT)
@@ -87,6 +87,7 @@ class LiveCopy:
         data = copy.read(taskdir.PLAN)
         self.view = View(plan=plan.parse(data, name=copy.name(taskdir.PLAN)), plan_bytes=data, ipc=copy.ipc())
         self.notes: list[str] = []
+        self._heard = 0  # seq of the last entry that was heard
         self._answers: dict[str, bytes] = {}  # arrived, and not yet laid down
         self._neighbours = self._beside()
         self._asked = self._task_bytes()
@@ -159,13 +160,14 @@ class LiveCopy:
         return self.read_changed(News(files=tuple(names)))[0]
 
     def hear(self, entries: Sequence[Entry], arrived: Mapping[str, bytes]) -> None:
-        """Lay down what the dispatcher wrote: answers as files, notes in the plan."""
+        """Lay down what the dispatcher wrote: answers as files, notes in the plan; entries heard before are not new."""
         for name, data in arrived.items():
             known = taskdir.writer_of(name)
             if known is not None and known[0] is Writer.DISPATCHER:
                 self._answers[name] = data
         self._lay_down()
-        self.notes += [str(entry.facts.get("text", "")) for entry in entries if entry.event == "note"]
+        self.notes += notes_of(entry for entry in entries if entry.seq > self._heard)
+        self._heard = max([self._heard, *(entry.seq for entry in entries)])
         self.keep_notes()
 
     def _lay_down(self) -> None:

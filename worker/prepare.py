@@ -1,19 +1,25 @@
 """Before an agent starts: its workspace, its live copy, its prompt, its command."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dispatch_queue import files, ipc, plan, taskdir
+from dispatch_queue import files, ipc, overview, plan, taskdir
+from dispatch_queue.clock import SYSTEM
 from dispatch_queue.config.load import load
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import Isolation, Task, notes_of
+from dispatch_queue.record import Isolation, Task
 from dispatch_queue.taskdir import TaskDir
 from worker import prompt, provision, workspace
-from worker.backends import invoke
+from worker.backends.listener import Listener
+from worker.backends.table import invoke, listener
 from worker.livecopy import LiveCopy
 from worker.process import Command
 from worker.settings import PORT_BASE, PORTS_PER_SLOT, Settings
 from worker.workspace import Workspace
+
+DEFAULT_GRACE_SECONDS = 60  # an agent waits so much longer for an answer when there is a default one
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,8 @@ class Prepared:
     workspace: Workspace
     live: LiveCopy
     command: Command
+    listener: Listener
+    resumed: bool = False  # the CLI's own session of an earlier attempt is carried on
     notices: tuple[str, ...] = ()
 
 
@@ -44,13 +52,14 @@ def make_workspace(settings: Settings, home: TaskDir, task: Task, attempt: int) 
 def prepare(settings: Settings, home: TaskDir, place: Workspace, task: Task, *, attempt: int, slot: int) -> Prepared:
     """Lay everything down in the workspace. Raises DispatchError, OSError."""
     copy = TaskDir(place.path, task.id)
+    patience = task.question_timeout + (DEFAULT_GRACE_SECONDS if task.question_default else 0)
     values = {
         "DISPATCH_TASK_ID": task.id,
         "DISPATCH_ATTEMPT": str(attempt),
         "DISPATCH_TASK_DIR": str(copy.path),
         "DISPATCH_SLOT": str(slot),
         "DISPATCH_PORT_BASE": str(PORT_BASE + slot * PORTS_PER_SLOT),
-        "DISPATCH_QUESTION_TIMEOUT": str(task.question_timeout),
+        "DISPATCH_QUESTION_TIMEOUT": str(patience),
     }
     if place.isolation is Isolation.WORKTREE:
         lay_down(home, copy)
@@ -58,10 +67,10 @@ def prepare(settings: Settings, home: TaskDir, place: Workspace, task: Task, *, 
         files.remove(home.base, home.name(f"attempts/{attempt}/setup.log"))
         provision.set_up(home.base, place.path, environ={**os.environ, **values}, output=log)
     asked = copy.ipc()
-    reopen(copy, asked)
+    standing = home.standing()
+    reopen(copy, asked, again=bool(standing.check))
     live = LiveCopy(copy)
-    live.notes = notes_of(home.entries())
-    live.keep_notes()
+    live.hear(home.entries(), {})
     live.look()
     text = prompt.build(
         task,
@@ -70,13 +79,29 @@ def prepare(settings: Settings, home: TaskDir, place: Workspace, task: Task, *, 
         branch=place.branch,
         exchanges={asked.questions[n]: answer for n, answer in asked.answers.items() if n in asked.questions},
         has_context=(copy.path / taskdir.CONTEXT).exists(),
+        check=standing.check,
     )
     files.write(home.base, home.name(f"attempts/{attempt}/prompt.md"), text.encode())
+    config = load(settings.home).config
+    session = session_to_resume(overview.attempts(home), host=settings.host, backend=task.backend)
     made = invoke(
-        load(settings.home).config, task.backend, model=task.model, prompt=text, workspace=place.path, values=values
+        config, task.backend, model=task.model, prompt=text, workspace=place.path, values=values, session=session
     )
     command = Command(argv=made.argv, cwd=place.path, env=made.env, stdin=made.stdin)
-    return Prepared(task, place, live, command, made.notices)
+    heard = listener(config, task.backend, SYSTEM)
+    return Prepared(task, place, live, command, heard, resumed=session is not None, notices=made.notices)
+
+
+def session_to_resume(results: Sequence[Mapping[str, Any]], *, host: str, backend: str) -> str | None:
+    """The CLI's session to carry on: that of the last attempt, if it was here and did not fail in carrying one on."""
+    ended = [result for result in results if result.get("end") is not None]
+    if not ended:
+        return None
+    last = ended[-1]
+    session = last.get("session")
+    here = last.get("host") == host and last.get("backend") == backend
+    stuck = last.get("resumed") and not last.get("progressed")
+    return str(session) if session and here and not stuck else None
 
 
 def lay_down(home: TaskDir, live: TaskDir) -> None:
@@ -93,10 +118,11 @@ def lay_down(home: TaskDir, live: TaskDir) -> None:
             continue
 
 
-def reopen(copy: TaskDir, asked: ipc.Ipc) -> None:
+def reopen(copy: TaskDir, asked: ipc.Ipc, *, again: bool) -> None:
     """Make a plan ready for another attempt: a blocked item whose question is answered is open again.
 
-    A completion marker beside unchecked items is left over, and is taken away.
+    A completion marker beside unchecked items is left over, and is taken away; so it is when the work is to be done
+    `again`, as its check failed.
     """
     data = copy.read(taskdir.PLAN)
     shown = plan.parse(data, name=copy.name(taskdir.PLAN))
@@ -105,5 +131,5 @@ def reopen(copy: TaskDir, asked: ipc.Ipc) -> None:
         for item in blocked:
             data = plan.set_mark(data, item.number, Mark.OPEN)
         copy.write(taskdir.PLAN, data)
-    if asked.done and not shown.complete:
+    if asked.done and (again or not shown.complete):
         files.remove(copy.base, copy.name(ipc.DONE))

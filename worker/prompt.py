@@ -42,8 +42,12 @@ def build(
     branch: str | None,
     exchanges: Mapping[str, str],
     has_context: bool,
+    check: str = "",
 ) -> str:
-    """The prompt of an attempt. `exchanges` maps each question that was answered so far to its answer."""
+    """The prompt of an attempt.
+
+    `exchanges` maps each question that was answered so far to its answer; `check` is what the failed check said.
+    """
     folder = f"{taskdir.TASKS}/{task.id}"
     parts = []
     if task.preamble:
@@ -52,7 +56,12 @@ def build(
     if task.self_planned and len(plan.items) == 1 and plan.done == 0:
         parts.append(_SELF_PLAN.format(folder=folder))
     if attempt > 1:
-        parts.append(_again(plan, attempt=attempt, has_context=has_context, folder=folder))
+        parts.append(_again(plan, attempt=attempt, has_context=has_context, folder=folder, checked=not check))
+    if check:
+        parts.append(
+            f"Every item was checked, but then the check `{task.verify}` failed. Set right what it found, then create "
+            f"{folder}/ipc/.done again. It said:\n\n{check}\n"
+        )
     if exchanges:
         said = "\n".join(
             f"- Question: {_quoted(question)}\n  Answer: {_quoted(answer)}" for question, answer in exchanges.items()
@@ -69,14 +78,14 @@ def _quoted(text: str) -> str:
     return text.strip().replace("\n", "\n    ")
 
 
-def _again(plan: Plan, *, attempt: int, has_context: bool, folder: str) -> str:
+def _again(plan: Plan, *, attempt: int, has_context: bool, folder: str, checked: bool) -> str:
     lines = [
         f"This is attempt {attempt}: an earlier one ended before the plan was done.",
         f"{plan.done} of {len(plan.items)} items are checked. Their work is in this directory; don't do it again.",
     ]
     if has_context:
         lines.append(f"The earlier attempt left its notes in {folder}/context.md. Read them first.")
-    if plan.complete:
+    if plan.complete and checked:
         lines.append(
             f"Every item is checked, but {folder}/ipc/.done is missing: make sure of the work, then create it."
         )

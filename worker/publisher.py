@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dispatch_queue import taskdir
+from dispatch_queue import ipc, taskdir
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
 from dispatch_queue.mirror import actor, enroll, publish_answer
@@ -24,26 +24,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[str, Mapping[str, Any]], None]  # a Celery event: type and fields
-
 _QUESTION_CHARACTERS = 4000  # of a question in the journal; its file has all of it
-_SHOWN_CHARACTERS = 200  # of a question in an event
 
 
 class Publisher:
     """Between one live copy and the record of its task."""
 
-    def __init__(
-        self, services: "Services", home: TaskDir, record: Record, claim: Changed, mailbox: Mailbox, tell: Tell
-    ) -> None:
+    def __init__(self, services: "Services", home: TaskDir, record: Record, claim: Changed, mailbox: Mailbox) -> None:
         self._home = home
         self._services, self._store, self._clock = services, services.store, services.clock
         self._record, self._ref, self._claim = record, record.ref, claim
-        self._mailbox, self._tell = mailbox, tell
+        self._mailbox = mailbox
         self._seq = claim.seq
         self._waiting: list[Change] = []
         self._asked_since: dict[int, float] = {}
+        self.ticked: Callable[[], None] | None = None
         self.lost = False
+
+    def answer_overdue(self, live: LiveCopy, text: str) -> bool:
+        """Answer what nobody answered in time with `text`. Returns whether there was anything to answer."""
+        open_ones = live.view.ipc.open
+        for number in open_ones:
+            ipc.write_answer(live.copy.base, live.copy.folder, number, text)
+            self.note("warning", text=f"question {number} got its default answer: nobody answered in time")
+        return bool(open_ones)
 
     def begin(self, live: LiveCopy) -> None:
         """Take up the questions that an earlier attempt left open."""
@@ -73,11 +77,6 @@ class Publisher:
     def note(self, event: str, **facts: Any) -> None:
         """Add an entry to the journal at the next flush."""
         self._wait_for(Change(entries=self._drafts([(event, facts)])))
-
-    def say(self, kind: str, live: LiveCopy, **facts: Any) -> None:
-        """Send a Celery event with the progress, for Flower."""
-        now = taskdir.facts_of(live.view.plan)
-        self._tell(kind, {"task_id": self._ref.task, "items": f"{now['done']}/{now['total']}", **facts})
 
     def flush(self) -> None:
         """Send what waits, oldest first. Raises StoreDown, ClaimLost; what was not sent waits on."""
@@ -114,6 +113,8 @@ class Publisher:
     def _publish(self, live: LiveCopy, news: News) -> None:
         found, complaints = live.read_changed(news)
         events = [*news.events, *(("warning", {"text": complaint}) for complaint in complaints)]
+        if news.events and self.ticked is not None:
+            self.ticked()
         if events or found:
             self._wait_for(Change(entries=self._drafts(events), fields=news.facts, files=found))
         for number in news.questions:
@@ -124,8 +125,6 @@ class Publisher:
         # An agent may have written an answer before its question.
         for number in sorted({*news.answers, *(live.view.ipc.answers.keys() & news.questions)}):
             publish_answer(self._store, live.copy, self._ref, number, clock=self._clock)
-        if news.events:
-            self.say("task-progress", live)
 
     def _ask(self, live: LiveCopy, number: int) -> None:
         self._asked_since[number] = self._clock.monotonic()
@@ -141,7 +140,6 @@ class Publisher:
                 fields={"questions": write_questions(sorted({*live.view.ipc.open, number}))},
             )
         )
-        self.say("task-asking", live, question=number, text=text[:_SHOWN_CHARACTERS])
 
     def _drafts(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         at = stamp(self._clock.now())

@@ -122,7 +122,7 @@ class Reaper:
 
     def _let_go(self) -> None:
         for ref in self._store.due():
-            self._store.release(ref, "due", reason="", at=stamp(self._clock.now()), by=actor())
+            self._store.release(ref, "due", at=stamp(self._clock.now()), by=actor())
 
     def _check_tickets(self) -> None:
         queued = list(self._store.records(self._store.in_state(State.QUEUED)).values())

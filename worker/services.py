@@ -17,6 +17,7 @@ from dispatch_queue.store import Store
 from dispatch_queue.watching import Watch
 from worker.heartbeat import Heartbeat
 from worker.reaper import Reaper
+from worker.saver import Saver
 from worker.settings import Settings
 from worker.supervisor import Mailbox
 
@@ -58,6 +59,7 @@ class Services:
             beaten=self._beaten,
         )
         self._reaper = Reaper(self.store, clock=clock)
+        self.saver = Saver(clock)
         self._news = threading.Thread(target=self._listen, name="live-news", daemon=True)
 
     def start(self) -> None:
@@ -65,6 +67,7 @@ class Services:
         self._mirror.start()
         self._heartbeat.start()
         self._reaper.start()
+        self.saver.start()
 
     def stop(self, *, now: bool = False) -> None:
         """No more claims; running agents get their time to end (`now`: none) and are given back."""
@@ -78,6 +81,7 @@ class Services:
         """End the threads. What attempts published last is brought home first."""
         self.stopping.set()
         self._reaper.close()
+        self.saver.close()
         self._heartbeat.close()
         self._closed.set()
         self._mirror.close()
@@ -111,7 +115,8 @@ class Services:
             yield held
         finally:
             with self._lock:
-                del self._held[ref]
+                if self._held.get(ref) is held:  # else the next attempt is here already
+                    del self._held[ref]
                 self._reminded.discard(held.mailbox)
             held.mailbox.close()
 
@@ -126,7 +131,8 @@ class Services:
         finally:
             with self._lock:
                 for folder in folders:
-                    self._watched.pop(folder, None)
+                    if self._watched.get(folder) is mailbox:
+                        del self._watched[folder]
                 self._watch.set(self._watched)
 
     def remind(self, mailbox: Mailbox) -> None:

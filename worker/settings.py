@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch_queue.config.load import load
-from dispatch_queue.config.schema import Config
 from dispatch_queue.embedded import server_url
 from dispatch_queue.home import dispatch_home, host_name
 
@@ -23,6 +22,7 @@ class Settings:
     redis_url: str
     slots: int
     drain_seconds: float
+    quiet_seconds: float
 
     def name(self) -> str:
         """This process's name among all workers."""
@@ -43,11 +43,5 @@ def read_settings() -> Settings:
         redis_url=config.redis.url or server_url(home),
         slots=config.worker.slots or DEFAULT_SLOTS,
         drain_seconds=float(config.worker.drain),
+        quiet_seconds=float(config.worker.quiet_after),
     )
-
-
-def queues(config: Config, settings: Settings) -> list[str]:
-    """The queues this worker consumes: of its host, and of the backends it serves in its pool."""
-    served = config.worker.backends
-    names = sorted({"shell", *config.backends}) if served is None else sorted(served)
-    return [f"dispatch.host.{settings.host}", *(f"dispatch.{config.worker.pool}.{name}" for name in names)]

@@ -1,6 +1,5 @@
 """Watches one agent from its start to the last of its processes: look, decide, act."""
 
-import contextlib
 import enum
 import os
 import select
@@ -8,15 +7,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import BinaryIO
 
 from dispatch_queue.clock import Clock
 from worker.process import AgentProcess, ProcessExit
+from worker.quiet import Attention, Quiet
+from worker.transcript import Transcript
 
-LOG_LIMIT_BYTES = 64 * 1024 * 1024  # of agent.log; the rest is counted, not kept
-TAIL_BYTES = 4096
 GRACE = timedelta(seconds=5)  # between TERM and KILL
 PARK_GRACE = timedelta(seconds=30)  # for the agent to write context.md after its question timed out
+LOOK_EVERY_SECONDS = 5.0
 _READS_AT_ONCE = 16
 
 
@@ -109,40 +108,6 @@ class Mailbox:
             os.close(self._write)
 
 
-class Transcript:
-    """agent.log: raw, live, capped. Remembers the tail for messages."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._written = stream.tell()
-        self._dropped = 0
-        self.tail = b""
-
-    def write(self, data: bytes) -> None:
-        self.tail = (self.tail + data)[-TAIL_BYTES:]
-        kept = data[: max(0, LOG_LIMIT_BYTES - self._written)]
-        self._dropped += len(data) - len(kept)
-        if kept:
-            try:
-                self._stream.write(kept)
-                self._stream.flush()
-            except OSError:  # a full disk ends no agent
-                self._dropped += len(kept)
-            self._written += len(kept)
-
-    def close(self) -> None:
-        if self._dropped:
-            note = f"\n[{self._dropped} bytes were not kept: the transcript is full at {self._written} bytes]\n"
-            with contextlib.suppress(OSError):
-                self._stream.write(note.encode())
-        self._stream.close()
-
-    def last_line(self) -> str:
-        """The last line that is not empty, as text."""
-        lines = [line.strip() for line in self.tail.decode(errors="replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "")
-
-
 @dataclass(frozen=True, slots=True)
 class Watching:
     """What a supervisor asks of its attempt at each turn."""
@@ -152,6 +117,16 @@ class Watching:
     asked_since: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may take, in seconds. `question` is until `overdue` is called, or else the agent is parked."""
+
+    timeout: float
+    question: float
+    drain: float
+    quiet: float
+
+
 def supervise(
     process: AgentProcess,
     mailbox: Mailbox,
@@ -159,30 +134,32 @@ def supervise(
     turn: Callable[[set[str]], Watching],
     *,
     clock: Clock,
-    timeout_seconds: float,
-    question_timeout_seconds: float,
-    drain_seconds: float,
+    limits: Limits,
+    overdue: Callable[[], bool] = lambda: False,
+    quiet: Callable[[Quiet | None], None] = lambda change: None,
 ) -> tuple[ProcessExit, Stop | None]:
     """Run until no process of the agent is left. `turn` is called with what was told, at the start and at each news.
 
-    Returns how the agent ended and why we stopped it, if we did.
+    `overdue` may deal with a question that nobody answered; `quiet` is told when the agent falls quiet, and with
+    None when it stirs again. Returns how the agent ended and why we stopped it, if we did.
     """
     poll = select.poll()
     for handle in (process.output, process.status, mailbox.fileno()):
         poll.register(handle, select.POLLIN)
-    deadline = clock.monotonic() + timeout_seconds
+    attention = Attention(process.pid, now=clock.monotonic(), after=limits.quiet)
+    deadline = clock.monotonic() + limits.timeout
     drain_at = float("inf")
     stopped: Stop | None = None
     ended: ProcessExit | None = None
     words: set[str] = {"files", "news"}
     output_open = True
+    watching = turn(words)
     while True:
-        if "drain" in words:
-            drain_at = min(drain_at, clock.monotonic() + drain_seconds)
-        if "drain-now" in words:
-            drain_at = clock.monotonic()
-        watching = turn(words)
         now = clock.monotonic()
+        if "drain" in words:
+            drain_at = min(drain_at, now + limits.drain)
+        if "drain-now" in words:
+            drain_at = now
         seen = Seen(
             now=now,
             exited=ended is not None,
@@ -191,18 +168,25 @@ def supervise(
             drain_at=drain_at,
             deadline=deadline,
             asked_since=watching.asked_since,
-            question_timeout=question_timeout_seconds + PARK_GRACE.total_seconds(),
+            question_timeout=limits.question,
             stopping=stopped is not None,
         )
         reason = decide(seen)
+        if reason is Stop.PARK and overdue():
+            watching = turn({"files"})
+            continue
         if reason is not None:
             stopped = reason
             process.terminate(GRACE)
         if ended is not None and not output_open:
             return ended, stopped
-        pause = 60.0 if stopped is not None else min(60.0, wait_seconds(seen))
+        told = attention.look(now)
+        if told is not False:
+            quiet(told)
+        pause = LOOK_EVERY_SECONDS if stopped is not None else min(LOOK_EVERY_SECONDS, wait_seconds(seen))
         ready = {handle for handle, _ in poll.poll(pause * 1000)}
         if process.output in ready:
+            attention.stirred(now)
             for _ in range(_READS_AT_ONCE):
                 data = process.read_output()
                 if data is None:
@@ -220,3 +204,9 @@ def supervise(
                     transcript.write(data)
                 output_open = False  # whoever holds the pipe still is no process of ours
         words = mailbox.take()
+        if not ready:
+            words.add("files")  # a file watch can fail, and sees nothing of a network disk
+        if words:
+            if words & {"files"} and ready:
+                attention.stirred(now)
+            watching = turn(words)

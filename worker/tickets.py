@@ -2,8 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from celery import shared_task
 from celery.exceptions import Ignore
@@ -36,12 +35,9 @@ def run(project: str, task: str) -> NoReturn:
 
 
 def _run(services: Services, ref: Ref) -> None:
-    def tell(kind: str, facts: Mapping[str, Any]) -> None:
-        pass
-
     while True:
         try:
-            attempt.run(services, ref, tell)
+            attempt.run(services, ref)
             return
         except StoreDown as error:
             log.warning("the ticket of %s waits: %s", ref, error, extra={"action": "ticket_waits"})

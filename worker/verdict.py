@@ -36,6 +36,7 @@ class Verdict:
     reason: str = ""
     counts: bool = False
     idle: bool = False  # nothing was checked in it
+    check: str = ""  # what the failed check said, for the next attempt
 
 
 def _failed(why: FailReason, text: str) -> Verdict:
@@ -107,3 +108,24 @@ def conclude(end: End) -> Verdict | None:
         counts=True,
         idle=not end.progressed,
     )
+
+
+def judge(exit: ProcessExit, stop: Stop | None, said: str, *, failed_before: bool) -> Verdict | None:
+    """What the end of a `--verify` command means for a task whose agent says that all is done.
+
+    Its first failure makes one more attempt, which is told what it said; the second one fails the task.
+    """
+    match stop:
+        case Stop.LOST:
+            return None
+        case Stop.DRAIN:
+            return Verdict(Event.GIVE_BACK, "its worker stopped")
+        case Stop.TIMEOUT:
+            return _failed(FailReason.VERIFY, "the check did not end in the attempt's time")
+    if exit.ok:
+        return Verdict(Event.FINISH)
+    last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
+    ended = how(exit, last).replace("the agent", "the check")
+    if failed_before:
+        return _failed(FailReason.VERIFY, ended)
+    return Verdict(Event.GIVE_BACK, f"one more attempt: {ended}", check=said.strip() or ended)

@@ -23,7 +23,7 @@ _LOOK_AGAIN_SECONDS = 5.0  # a file watch sees nothing that another host writes 
 
 def outcome(cards: Sequence[Card]) -> Exit | None:
     """How a wait for these tasks ends now; None while there is something to wait for."""
-    if any(card.questions for card in cards):
+    if any(card.questions and not (card.task and card.task.question_default) for card in cards):
         return Exit.QUESTION
     if all(card.standing.state in FINAL or card.broken for card in cards):
         return Exit.DONE if all(card.standing.state is State.DONE for card in cards) else Exit.FAILED

@@ -198,7 +198,9 @@ def page(
 def attempt_line(result: Mapping[str, Any], now: datetime) -> str:
     """An attempt's result.json on one line."""
     if result.get("end") is None:
-        return f"  {_fact(result, 'attempt')}. {line(str(result.get('reason') or 'under way, or ended without a result'))}"
+        return (
+            f"  {_fact(result, 'attempt')}. {line(str(result.get('reason') or 'under way, or ended without a result'))}"
+        )
     reason = f": {line(str(result['reason']))}" if result.get("reason") else ""
     ended = age(str(result.get("ended", "")), now)
     host = line(str(result.get("host", "?")))

@@ -89,8 +89,6 @@ class Here:
 
         Of one task `only`, unless there are some that could not be sent; `told` if Redis knows that one already.
         """
-        from dispatch_queue import embedded
-
         unsent = (self.project.path / _UNSENT).exists()
         if told and not unsent:
             return
@@ -98,10 +96,17 @@ class Here:
             only = None
         if self.project.id is None or not (self.project.path / taskdir.TASKS).is_dir():
             return
-        if self.config.redis.url is None and not embedded.is_up(self.home):
+        if (self.home / "run").is_dir() and is_held(self.home, MIRROR):
             return
-        if is_held(self.home, MIRROR):
-            return
+        from dispatch_queue import embedded
+
+        if self.config.redis.url is None:
+            if not embedded.is_up(self.home):
+                return
+            if not embedded.worker_lives(self.home):
+                log = self.home / "run/worker.log"
+                click.echo(f"warning: the local worker does not run; its last words are in {log}", err=True)
+                click.echo("hint: dispatch up", err=True)
         from dispatch_queue.mirror import reconcile
 
         try:

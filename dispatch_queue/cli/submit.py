@@ -76,6 +76,8 @@ def _read_names(names: tuple[str, ...], base: Path) -> tuple[str, ...]:
     metavar="SECONDS",
     help="How long an agent waits for an answer before it is parked.",
 )
+@click.option("--question-default", default="", metavar="TEXT", help="The answer when nobody gave one in that time.")
+@click.option("--verify", default="", metavar="CMD", help="Done only if `sh -c CMD` exits 0 in the end.")
 @click.option("--priority", type=click.Choice(list(_PRIORITIES)), default="normal", show_default=True)
 @click.option("--wait", is_flag=True, help="Wait for the end: exit 0 done, 1 failed, 3 a question waits.")
 @click.option("--follow", is_flag=True, help="Like --wait, and print what happens.")
@@ -112,6 +114,8 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         priority=_PRIORITIES[options["priority"]],
         attempts=options["attempts"],
         timeout=options["timeout"],
+        question_default=options["question_default"],
+        verify=options["verify"],
         question_timeout=options["question_timeout"] or int(here.config.worker.question_timeout),
     )
     if request.isolation is Isolation.WORKTREE:

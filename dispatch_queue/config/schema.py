@@ -13,6 +13,7 @@ SHELL = "shell"  # the model and the backend that exist without being written in
 KNOWN_BACKENDS = ("claude", "codex", "cursor", SHELL)  # those that need no `command`
 QUESTION_TIMEOUT_SECONDS = 180.0
 DRAIN_SECONDS = 5.0
+QUIET_AFTER_SECONDS = 600.0
 LOCAL_POOL = "local"
 MODEL_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}"  # nothing that a shell or an option could be made of
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -47,11 +48,12 @@ class RedisSection:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerSection:
-    """`question_timeout` and `drain` are seconds; `backends` None means every one that can run here."""
+    """`question_timeout`, `drain` and `quiet_after` are seconds; `backends` None means every one that can run here."""
 
     slots: int | None = None
     question_timeout: float = QUESTION_TIMEOUT_SECONDS
     drain: float = DRAIN_SECONDS
+    quiet_after: float = QUIET_AFTER_SECONDS
     backends: tuple[str, ...] | None = None
     pool: str = LOCAL_POOL
 

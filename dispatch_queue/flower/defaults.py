@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-# Its own are: every address, and a list without arguments and results.
+# Its own are: every address, and a list of tasks without arguments and results.
 ADDRESS = "127.0.0.1"
-COLUMNS = "args,state,result,received,runtime,worker,uuid"
+COLUMNS = "args,state,result,uuid,received,worker,runtime"
 
 # The states of a task that can be cancelled. Flower offers its button for the first only.
 CANCELLABLE = ("STARTED", "PENDING", "QUEUED", "PROGRESS", "ASKING", "PARKED", "WAITING")

@@ -23,10 +23,23 @@ local function send_ticket(ref)
   redis.call('LPUSH', key.queue .. field(ref, 'queue'), ticket)
 end
 
+-- A task that waits no more has nothing left that it waited for.
+local function forget_waits(ref)
+  for _, other in ipairs(redis.call('SMEMBERS', key.after .. ref)) do
+    redis.call('SREM', key.dependents .. other, ref)
+  end
+  redis.call('DEL', key.after .. ref)
+  redis.call('ZREM', key.due, ref)
+  redis.call('HSET', key.record .. ref, 'hold', '', 'due', '', 'until', '')
+end
+
 -- Move a task to a state: the sets of tasks by state follow, and one that becomes queued gets its ticket.
 local function move(ref, from, to)
   if from ~= '' then
     redis.call('SREM', key.state .. from, ref)
+  end
+  if from == 'waiting' and to ~= 'waiting' then
+    forget_waits(ref)
   end
   redis.call('SADD', key.state .. to, ref)
   redis.call('HSET', key.record .. ref, 'state', to)
@@ -45,6 +58,41 @@ local function is_ready(ref)
   return field(ref, 'hold') == '' and field(ref, 'due') == '' and redis.call('SCARD', key.after .. ref) == 0
 end
 
+-- What a task waits for, as schedule.reason says it.
+local function waits_for(ref)
+  local parts, names = {}, {}
+  if field(ref, 'hold') ~= '' then
+    parts[1] = 'held: dispatch release ' .. string.match(ref, '[^/]*$')
+  end
+  for _, other in ipairs(redis.call('SMEMBERS', key.after .. ref)) do
+    names[#names + 1] = string.match(other, '[^/]*$')
+  end
+  if #names > 0 then
+    table.sort(names)
+    local more = #names > 4 and ' and ' .. #names - 4 .. ' more' or ''
+    parts[#parts + 1] = 'after ' .. table.concat(names, ', ', 1, math.min(#names, 4)) .. more
+  end
+  if field(ref, 'due') ~= '' then
+    parts[#parts + 1] = 'until ' .. field(ref, 'until')
+  end
+  return table.concat(parts, '; ')
+end
+
+-- A waiting task waits for one thing less, told by `facts`: it is queued if that was the last. Returns 1 then, else 0.
+local function let_go(ref, facts, at, by)
+  local ready = is_ready(ref)
+  local reason = ready and '' or waits_for(ref)
+  local told = ready and '' or ',"reason":' .. cjson.encode(reason)
+  redis.call('HSET', key.record .. ref, 'reason', reason, 'changed', at)
+  write_entry(ref, ready and '"state":"queued",' or '',
+    '{"event":"release","at":' .. cjson.encode(at) .. ',"by":' .. cjson.encode(by) .. facts .. told .. '}')
+  if ready then
+    move(ref, 'waiting', 'queued')
+  end
+  tell(ref)
+  return ready and 1 or 0
+end
+
 -- What a final state means for those who wait for the task, and for those who wait for them.
 local function settle(first, at, by)
   local ended = {first}
@@ -55,20 +103,18 @@ local function settle(first, at, by)
       redis.call('SREM', key.dependents .. ref, dependent)
       redis.call('SREM', key.after .. dependent, ref)
       if field(dependent, 'state') == 'waiting' then
-        local stamp = '"at":' .. cjson.encode(at) .. ',"by":' .. cjson.encode(by)
+        local name = string.match(ref, '[^/]*$')
         if state ~= 'done' and field(dependent, 'after_any') == '' then
-          local reason = 'dependency: `' .. string.match(ref, '[^/]*$') .. '` is ' .. state
+          local reason = 'dependency: `' .. name .. '` is ' .. state
+          local stamp = '"at":' .. cjson.encode(at) .. ',"by":' .. cjson.encode(by)
           redis.call('HSET', key.record .. dependent, 'reason', reason, 'changed', at)
           write_entry(dependent, '"state":"failed",',
             '{"event":"fail",' .. stamp .. ',"reason":' .. cjson.encode(reason) .. '}')
           move(dependent, 'waiting', 'failed')
           ended[#ended + 1] = dependent
           tell(dependent)
-        elseif is_ready(dependent) then
-          redis.call('HSET', key.record .. dependent, 'reason', '', 'changed', at)
-          write_entry(dependent, '"state":"queued",', '{"event":"release",' .. stamp .. '}')
-          move(dependent, 'waiting', 'queued')
-          tell(dependent)
+        else
+          let_go(dependent, ',"ended":' .. cjson.encode(name), at, by)
         end
       end
     end

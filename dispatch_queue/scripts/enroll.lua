@@ -18,7 +18,7 @@ redis.call('SADD', key.tasks, ref)
 move(ref, '', ARGV[2])
 if ARGV[2] == 'waiting' then
   if waits.due > 0 then
-    redis.call('HSET', record, 'due', waits.due)
+    redis.call('HSET', record, 'due', string.format('%d', waits.due))
     redis.call('ZADD', key.due, waits.due, ref)
   end
   local ended = {}
@@ -32,6 +32,11 @@ if ARGV[2] == 'waiting' then
   for _, other in ipairs(ended) do
     settle(other, waits.at, waits.by)
   end
+  if field(ref, 'state') == 'waiting' and is_ready(ref) then
+    let_go(ref, '', waits.at, waits.by)
+  end
+elseif is_final(ARGV[2]) then
+  settle(ref, waits.at, waits.by)
 end
 tell(ref)
 return 1

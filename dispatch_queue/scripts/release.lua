@@ -2,27 +2,23 @@
 -- KEYS     none            see common.lua
 -- ARGV[1]  task            string    project/task
 -- ARGV[2]  what            string    the field to clear: hold, due, or "" to queue it whatever it waits for
--- ARGV[3]  reason          string    why it waits on, if it does
--- ARGV[4]  at, ARGV[5] by  string    of the journal entry
--- returns  1 queued · 0 it waits on · -1 it does not wait
-local ref = ARGV[1]
+-- ARGV[3]  at              string    of the journal entry
+-- ARGV[4]  by              string    of the journal entry
+-- returns  1 queued · 0 it waits on, or did not wait for that · -1 it does not wait
+local ref, what = ARGV[1], ARGV[2]
+local facts = {hold = ',"held":false', due = ',"until":""'}
 if field(ref, 'state') ~= 'waiting' then
   redis.call('ZREM', key.due, ref)
   return -1
 end
-if ARGV[2] ~= '' then
-  redis.call('HSET', key.record .. ref, ARGV[2], '')
+if what == '' then
+  forget_waits(ref)
+elseif field(ref, what) == '' then
+  return 0
+else
+  redis.call('HSET', key.record .. ref, what, '')
 end
-if ARGV[2] == 'due' then
+if what == 'due' then
   redis.call('ZREM', key.due, ref)
 end
-if ARGV[2] ~= '' and not is_ready(ref) then
-  redis.call('HSET', key.record .. ref, 'reason', ARGV[3])
-  return 0
-end
-redis.call('HSET', key.record .. ref, 'reason', '', 'changed', ARGV[4])
-write_entry(ref, '"state":"queued",',
-  '{"event":"release","at":' .. cjson.encode(ARGV[4]) .. ',"by":' .. cjson.encode(ARGV[5]) .. '}')
-move(ref, 'waiting', 'queued')
-tell(ref)
-return 1
+return let_go(ref, facts[what] or '', ARGV[3], ARGV[4])

@@ -17,7 +17,7 @@ from tests.bench.figures import PARTS, Series
 from tests.bench.stage import Stage
 from tests.conftest import FOREIGN, GIT_CONFIG
 
-TIMES, TIMES_QUICK = 30, 5
+TIMES, TIMES_QUICK = 30, 4
 RUNNING_TASKS, RUNNING_TASKS_QUICK = [1, 50, 200], [1, 10]
 SPARE_SLOTS = 2
 
@@ -46,8 +46,8 @@ def main() -> None:
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A folder with a short path, for sockets, and an environment in which nothing leads out of it."""
-    own = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp")).resolve()
+    """A folder of its own, and an environment in which nothing leads out of it."""
+    own = Path(tempfile.mkdtemp(prefix="b-")).resolve()
     for name in [name for name in os.environ if name.startswith(FOREIGN)]:
         del os.environ[name]
     (own / "gitconfig").write_text(GIT_CONFIG)

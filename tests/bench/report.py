@@ -18,7 +18,8 @@ _NUMBER_WIDTH = 9
 
 def table(series: Sequence[Series], machine: Mapping[str, str]) -> str:
     """Everything that was measured, in the order of `PARTS`."""
-    width = max(len(one.name) for one in series) + 4
+    parts = {one.part for one in series}
+    width = max(*(len(one.name) + 4 for one in series), *(len(HEADINGS[part]) for part in parts))
     key_width = max(len(name) for name in machine) + 2
     lines = [f"{name.ljust(key_width)}{value}" for name, value in machine.items()]
     for part in PARTS:

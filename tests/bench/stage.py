@@ -21,6 +21,7 @@ from tests.support.sandbox import BIN, Sandbox
 from tests.support.waiting import wait_for
 
 SLOTS = 8
+READY_WITHIN_SECONDS: Final = 20.0
 PAUSE_SECONDS: Final = (0.05, 0.15)  # between two samples; random, so that no sample is in step with another's polling
 SEED: Final = 20261123
 
@@ -71,7 +72,11 @@ class Stage:
         box.run("up")
         self.url = embedded.server_url(box.home)
         self.store = Store(self.url)
-        wait_for(self.store.workers, "the worker to be ready")
+        try:
+            wait_for(self.store.workers, "the worker to be ready", READY_WITHIN_SECONDS)
+        except AssertionError as error:
+            log = embedded.status(box.home).worker.log.read_text(errors="replace")
+            raise AssertionError(f"{error}\n{log[-2000:]}") from None
         self.random = random.Random(SEED)
         self._number = 0
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from dispatch_queue.record import Isolation
 from dispatch_queue.taskdir import TaskDir
@@ -18,9 +19,10 @@ LS_AIM_MS = 150.0
 SUBMIT_AIM_TIMES = 1.3  # of `rq enqueue`
 LISTED_TASKS = 20
 
-SHARED, WORKTREE = "dispatch, shared checkout", "dispatch, worktree"
-SUBMIT, ENQUEUE = "dispatch submit", "rq enqueue"
+DISPATCH, SUBMIT, ENQUEUE = "dispatch", "dispatch submit", "rq enqueue"
 LS = f"dispatch ls, of {LISTED_TASKS} tasks"
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +36,27 @@ class Times:
 
 def in_process(stage: Stage, peers: Peers, times: int) -> Iterator[Series]:
     """A warm producer. The kinds take turns, so that a busy moment of the machine meets all of them."""
-    ways = {
-        SHARED: lambda: _dispatch(stage, Isolation.SHARED),
-        WORKTREE: lambda: _dispatch(stage, Isolation.WORKTREE),
-        "Celery": lambda: _peer(stage, peers.send_celery),
-        "RQ": lambda: _peer(stage, peers.send_rq),
-        "fork+exec": lambda: _fork(stage),
+    kinds = {
+        "in a process, shared checkout": {
+            DISPATCH: lambda: _dispatch(stage, Isolation.SHARED),
+            "Celery": lambda: _peer(stage, peers.send_celery),
+            "RQ": lambda: _peer(stage, peers.send_rq),
+            "fork+exec": lambda: _fork(stage),
+        },
+        "in a process, worktree": {
+            DISPATCH: lambda: _dispatch(stage, Isolation.WORKTREE),
+            "git worktree add, fork+exec": lambda: _fork_in_worktree(stage),
+        },
     }
+    ways = {(kind, name): way for kind, named in kinds.items() for name, way in named.items()}
     taken = _in_turn(stage, ways, times)
-    ours = (SHARED, WORKTREE)
-    for name, found in taken.items():
-        aim = START_AIM_MS if name in ours else None
+    for (kind, name), found in taken.items():
+        aim = START_AIM_MS if name == DISPATCH else None
         values = tuple(one.began - one.returned for one in found)
-        yield Series("start", "in a process: submit returned → agent", name, "ms", values, aim, name not in ours)
-    for name, found in taken.items():
+        yield Series("start", f"{kind}: submit returned → agent", name, "ms", values, aim, name != DISPATCH)
+    for (kind, name), found in taken.items():
         values = tuple(one.began - one.called for one in found)
-        yield Series("start", "in a process: submit called → agent", name, "ms", values, None, name not in ours)
+        yield Series("start", f"{kind}: submit called → agent", name, "ms", values, None, name != DISPATCH)
 
 
 def commands(stage: Stage, peers: Peers, times: int) -> Iterator[Series]:
@@ -96,8 +103,8 @@ def cold(stage: Stage, times: int) -> Iterator[Series]:
         yield Series("cold", "that read", name, "ms", taken.of(name), LS_AIM_MS if name == LS else None)
 
 
-def _in_turn(stage: Stage, ways: dict[str, Callable[[], Times]], times: int) -> dict[str, list[Times]]:
-    taken: dict[str, list[Times]] = {name: [] for name in ways}
+def _in_turn(stage: Stage, ways: Mapping[Name, Callable[[], Times]], times: int) -> dict[Name, list[Times]]:
+    taken: dict[Name, list[Times]] = {name: [] for name in ways}
     for turn in range(times + 1):
         for name, way in ways.items():
             one = way()
@@ -130,6 +137,19 @@ def _fork(stage: Stage) -> Times:
     with subprocess.Popen([str(stage.noop), name], env=stage.env, stdin=subprocess.DEVNULL):
         began = stage.first_acts.of(name)
     return Times(called, called, began)  # Popen returns when the program runs: there is no submit to return from
+
+
+def _fork_in_worktree(stage: Stage) -> Times:
+    name = stage.new_name()
+    place = stage.box.folder / "worktrees" / name
+    called = now()
+    add = ["git", "worktree", "add", "--quiet", "-b", name, str(place)]
+    subprocess.run(add, env=stage.env, cwd=stage.box.project, stdin=subprocess.DEVNULL, check=True)
+    with subprocess.Popen([str(stage.noop), name], env=stage.env, cwd=place, stdin=subprocess.DEVNULL):
+        began = stage.first_acts.of(name)
+    remove = ["git", "worktree", "remove", "--force", str(place)]
+    subprocess.run(remove, env=stage.env, cwd=stage.box.project, stdin=subprocess.DEVNULL, check=True)
+    return Times(called, called, began)
 
 
 def _submit(stage: Stage) -> Times:

@@ -74,7 +74,7 @@ def send(app: Celery, ref: Ref = REF, *, queue: str = QUEUE, priority: int = 6) 
 def send_ours(url: str, ref: Ref = REF, *, queue: str = QUEUE, priority: int = 6) -> None:
     """The ticket of a task that becomes queued."""
     store = Store(url)
-    fields = {
+    fields: dict[str, str | int] = {
         "queue": key_of(queue, priority),
         "ticket": message(ref, queue=queue, model="opus", priority=priority),
         "home": "h",
@@ -95,9 +95,13 @@ def taken(raw: "redis.Redis", queue: str = QUEUE, priority: int = 6) -> dict[str
 
 # What cannot be alike: who sent it, and which message it is.
 OWN = {
-    "headers.id", "headers.root_id", "headers.origin", "properties.correlation_id", "properties.reply_to",
+    "headers.id",
+    "headers.root_id",
+    "headers.origin",
+    "properties.correlation_id",
+    "properties.reply_to",
     "properties.delivery_tag",
-}  # fmt: skip
+}
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -156,8 +160,8 @@ def test_every_priority_goes_to_the_list_that_kombu_uses(
     app: Celery, redis_url: str, raw: "redis.Redis", priority: int
 ) -> None:
     def lists() -> dict[bytes, int]:
-        names = [key for key in raw.keys(PREFIX + b"dispatch.*") if raw.type(key) == b"list"]  # type: ignore[union-attr]
-        return {name: int(raw.llen(name)) for name in names}  # type: ignore[arg-type]
+        found: list[bytes] = raw.keys(PREFIX + b"dispatch.*")  # type: ignore[assignment]
+        return {name: int(raw.llen(name)) for name in found if raw.type(name) == b"list"}
 
     send(app, priority=priority)
     theirs = lists()
@@ -243,7 +247,17 @@ def test_celery_and_the_store_use_the_same_database(app: Celery, redis_url: str,
 
 @pytest.mark.parametrize(
     "ticket",
-    [b"", b"{}", b"[]", b"null", b"\xff", b'{"body": 5}', b'{"body": "!!"}', b'{"body": "W10="}', b'{"body": "bnVsbA=="}'],
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"body": 5}',
+        b'{"body": "!!"}',
+        b'{"body": "W10="}',
+        b'{"body": "bnVsbA=="}',
+    ],
 )
 def test_what_is_no_ticket_of_ours_asks_for_nothing(ticket: bytes) -> None:
     assert ref_in(ticket) is None
@@ -257,10 +271,17 @@ def test_a_shared_task_goes_to_its_host_and_a_worktree_task_to_its_pool() -> Non
     def queued(isolation: Isolation) -> str:
         return queue_of(
             Task(
-                id="t", project="p", title="", model="opus", backend="claude", isolation=isolation, host="build-1",
-                created=AT, pool="big",
+                id="t",
+                project="p",
+                title="",
+                model="opus",
+                backend="claude",
+                isolation=isolation,
+                host="build-1",
+                created=AT,
+                pool="big",
             )
-        )  # fmt: skip
+        )
 
     assert queued(Isolation.SHARED) == "dispatch.host.build-1"
     assert queued(Isolation.WORKTREE) == "dispatch.big.claude"

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 
 PATIENCE_SECONDS = 60.0
 MIB = 1024 * 1024
@@ -64,6 +65,11 @@ def _instead(name: str) -> Path:
     else:
         place.unlink(missing_ok=True)
     return place
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _huge(place: Path, mib: int) -> None:
@@ -199,7 +205,7 @@ def asks_in_no_language(_secret: Path, _outside: Path) -> None:
 
 def tells_the_terminal_what_to_do(_secret: Path, _outside: Path) -> None:
     """Control sequences in all that is shown: plan, note, transcript, question, output, its own result."""
-    print(f"transcript {ESCAPES}", flush=True)
+    _say(f"transcript {ESCAPES}")
     place = _task() / "plan.md"
     place.write_text(f"# {ESCAPES}\n\n- [?] item {ESCAPES}\n  note {ESCAPES}\n")
     (_task() / "output.md").write_text(ESCAPES)
@@ -327,21 +333,21 @@ def makes_the_output_huge(_secret: Path, _outside: Path) -> None:
 
 
 def links_its_transcript(secret: Path, _outside: Path) -> None:
-    print("first words", flush=True)
+    _say("first words")
     _instead("attempts/1/agent.log").symlink_to(secret)
-    print("last words", flush=True)
+    _say("last words")
     _finish()
 
 
 def links_the_attempts(_secret: Path, outside: Path) -> None:
-    print("words", flush=True)
+    _say("words")
     _instead("attempts").symlink_to(outside)
     _finish()
 
 
 def lays_a_trap_for_the_next_attempt(secret: Path, _outside: Path) -> None:
     """Puts links where the transcript and the prompt of the second attempt go."""
-    print(f"attempt {_attempt()}", flush=True)
+    _say(f"attempt {_attempt()}")
     if _attempt() == 1:
         (_task() / "attempts/2").mkdir()
         for name in ("agent.log", "prompt.md", "result.json"):
@@ -394,11 +400,8 @@ def prints_100_mib(_secret: Path, _outside: Path) -> None:
     _finish()
 
 
-PROGRAMS: dict[str, Callable[[Path, Path], None]] = {
-    program.__name__: program
-    for name, program in list(globals().items())
-    if callable(program) and not name.startswith("_") and getattr(program, "__module__", "") == __name__ and name != "command"
-}
+NAMES = [name for name, value in globals().items() if isinstance(value, FunctionType) and name[0] != "_"]
+NAMES.remove("command")
 
 if __name__ == "__main__":
-    PROGRAMS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    globals()[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))

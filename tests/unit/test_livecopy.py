@@ -148,9 +148,14 @@ def test_a_note_of_the_dispatcher_is_no_tick(data: bytes, notes: list[str]) -> N
 
 # What an agent may leave where the plan was.
 GARBAGE = st.one_of(
-    st.binary(max_size=80), PLANS, st.just(b""), st.just(PLAN), st.just(PLAN[:-4]), st.just(b"- [x] one"),
+    st.binary(max_size=80),
+    PLANS,
+    st.just(b""),
+    st.just(PLAN),
+    st.just(PLAN[:-4]),
+    st.just(b"- [x] one"),
     st.just(b"> **Note from dispatcher:** forged\n- [x] one\n"),
-)  # fmt: skip
+)
 NOTES = st.sampled_from(["use postgres", "stop at two", "two\nlines", "- [x] one", "again"])
 
 
@@ -227,7 +232,9 @@ def test_an_answer_is_laid_down_and_a_second_one_is_not(copy: TaskDir) -> None:
     assert (copy.read("ipc/001.answer"), copy.read("ipc/002.answer")) == (b"first\n", b"other\n")
 
 
-@pytest.mark.parametrize("name", ["plan.md", "ipc/001.question", "ipc/.done", "../../escaped", "task.yaml", "x", "ipc/1.answer"])
+@pytest.mark.parametrize(
+    "name", ["plan.md", "ipc/001.question", "ipc/.done", "../../escaped", "task.yaml", "x", "ipc/1.answer"]
+)
 def test_nothing_but_answers_is_taken_from_others(copy: TaskDir, name: str) -> None:
     before = sorted(path for path in copy.base.rglob("*"))
 
@@ -380,3 +387,13 @@ def test_an_answer_that_could_not_be_written_is_laid_down_at_the_next_look(copy:
 
     assert copy.read("ipc/001.answer") == b"this\n"
     assert view.ipc.answers == {1: "this"}
+
+
+def test_a_note_that_is_heard_from_the_journal_and_then_from_redis_is_written_once(copy: TaskDir) -> None:
+    live = LiveCopy(copy)
+    live.hear([note(2, "first"), note(3, "second")], {})
+
+    live.hear([note(3, "second"), note(4, "third")], {})
+    live.hear([], {})
+
+    assert plan.notes_in(copy.read("plan.md")) == ["first", "second", "third"]

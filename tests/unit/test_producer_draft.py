@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dispatch_queue import plan, producer
-from dispatch_queue.errors import BadInput, BadPlan
+from dispatch_queue.errors import BadInput, BadPlan, Refused
 from dispatch_queue.plan import Mark
 from dispatch_queue.producer import TEXT_LIMIT_BYTES, TITLE_LIMIT, Drafted, Request, check_note
 from dispatch_queue.record import Entry, Isolation, Ref, load_task
@@ -50,7 +50,12 @@ def test_a_task_says_all_that_was_asked() -> None:
     ).task
 
     assert (made.ref, made.created) == (Ref("shop-1a2b3c", made.id), "2026-11-23T12:00:00.000Z")
-    assert (made.prompt, made.preamble, made.context, made.read) == ("fix it", "carefully", "a context", ("a.md", "b.md"))
+    assert (made.prompt, made.preamble, made.context, made.read) == (
+        "fix it",
+        "carefully",
+        "a context",
+        ("a.md", "b.md"),
+    )
     assert (made.model, made.backend, made.pool, made.isolation) == ("opus", "claude", "big", Isolation.WORKTREE)
     assert (made.priority, made.attempts, made.timeout, made.question_timeout) == (3, 2, 60, 30)
     assert load_task(dump(made)) == made
@@ -80,7 +85,11 @@ def test_a_bare_prompt_is_one_item_which_the_agent_replaces() -> None:
 def test_a_prompt_beside_items_is_kept_for_the_agent() -> None:
     made = drafted(prompt="all of it matters", items=("one",))
 
-    assert (made.task.prompt, made.task.self_planned, len(plan.parse(made.plan).items)) == ("all of it matters", False, 1)
+    assert (made.task.prompt, made.task.self_planned, len(plan.parse(made.plan).items)) == (
+        "all of it matters",
+        False,
+        1,
+    )
 
 
 def test_the_longest_prompt_can_be_dispatched() -> None:
@@ -238,10 +247,10 @@ def test_an_accepted_note_can_be_merged_into_a_plan(tmp_path: Path) -> None:
 def test_a_finished_task_takes_no_note_and_no_answer(tmp_path: Path, state: State) -> None:
     over = home(tmp_path, Entry(2, "", "end", "h:1", state))
 
-    with pytest.raises(producer.Refused, match=f"is {state}") as caught:
+    with pytest.raises(Refused, match=f"is {state}") as caught:
         check_note(over, "x")
     assert caught.value.hint == "dispatch retry fix-it"
-    with pytest.raises(producer.Refused, match=f"is {state}"):
+    with pytest.raises(Refused, match=f"is {state}"):
         producer.answer(over, 1, "x")
 
 
@@ -278,7 +287,7 @@ def test_a_second_answer_is_refused_and_the_first_stays(tmp_path: Path) -> None:
     copy = asked(tmp_path, 1)
     producer.answer(copy, 1, "first")
 
-    with pytest.raises(producer.Refused, match="answered already"):
+    with pytest.raises(Refused, match="answered already"):
         producer.answer(copy, 1, "second")
     assert copy.read("ipc/001.answer") == b"first\n"
 

@@ -1,4 +1,4 @@
-"""The record: what is written is read back, what is newer is left alone, and the journal alone says where a task stands."""
+"""The record: what is written is read back, what is newer is left alone, and the journal says where a task stands."""
 
 import dataclasses
 import json
@@ -39,7 +39,9 @@ TASK = Task(
 )
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-AWKWARD = st.sampled_from(["\u2028", "\u2029", "\x85", "\x0b\x0c\x1c", "\r\n", "a: b", "# no", "'\"\\", "", " ", "\ufeff", "\x7f"])
+AWKWARD = st.sampled_from(
+    ["\u2028", "\u2029", "\x85", "\x0b\x0c\x1c", "\r\n", "a: b", "# no", "'\"\\", "", " ", "\ufeff", "\x7f"]
+)
 ANY_TEXT = st.one_of(TEXTS, AWKWARD, st.tuples(TEXTS, AWKWARD, TEXTS).map("".join))
 
 TASKS = st.builds(
@@ -89,7 +91,9 @@ def test_keys_comments_and_blank_lines_of_somebody_else_are_passed_over() -> Non
 
 
 def test_keys_that_an_older_version_did_not_write_have_their_defaults() -> None:
-    written = [line for line in dump_task(TASK).splitlines(keepends=True) if not line.startswith((b"pool", b"priority"))]
+    written = [
+        line for line in dump_task(TASK).splitlines(keepends=True) if not line.startswith((b"pool", b"priority"))
+    ]
 
     assert load_task(b"".join(written)) == TASK
 
@@ -116,8 +120,19 @@ def test_a_newer_format_is_refused_with_the_way_out() -> None:
         (dump_task(TASK).replace(b'"worktree"', b'"moon"'), "task.yaml: cannot be read"),
         (dump_task(TASK).replace(b"read: []", b"read: 5"), "task.yaml: cannot be read"),
     ],
-    ids=["empty", "no-colon", "no-colon-later", "no-json", "binary", "odd-format", "endless-format", "deep", "isolation", "read"],
-)  # fmt: skip
+    ids=[
+        "empty",
+        "no-colon",
+        "no-colon-later",
+        "no-json",
+        "binary",
+        "odd-format",
+        "endless-format",
+        "deep",
+        "isolation",
+        "read",
+    ],
+)
 def test_what_is_no_task_file_is_bad_input_that_names_it(data: bytes, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         load_task(data)
@@ -238,7 +253,10 @@ def test_the_standing_of_a_task_that_waits_for_an_answer() -> None:
         ([entry(4, Event.ASK, question=3), entry(5, Event.ASK, question=2)], {"questions": (1, 2, 3)}),
         ([entry(4, Event.ASK, question=1)], {"questions": (1,)}),
         ([entry(4, Event.ANSWER, question=9)], {"questions": (1,), "state": State.ASKING}),
-        ([entry(4, "tick", done=1, total=4, item=1)], {"done": 1, "total": 4, "state": State.ASKING, "reason": "question 1"}),
+        (
+            [entry(4, "tick", done=1, total=4, item=1)],
+            {"done": 1, "total": 4, "state": State.ASKING, "reason": "question 1"},
+        ),
         ([entry(4, Event.PARK, State.PARKED, reason="question 1")], {"worker": "", "questions": (1,), "attempt": 1}),
         ([entry(4, Event.GIVE_BACK, State.QUEUED), entry(5, Event.CLAIM, State.RUNNING)], {"attempt": 2, "worker": ""}),
         ([entry(4, Event.FAIL, State.FAILED, reason="item: 2")], {"questions": (), "reason": "item: 2", "worker": ""}),
@@ -246,7 +264,7 @@ def test_the_standing_of_a_task_that_waits_for_an_answer() -> None:
         ([entry(4, "attempt", branch="dispatch/build-api")], {"branch": "dispatch/build-api", "worker": "build-1:7"}),
         ([entry(2, "late")], {"seq": 3}),
     ],
-)  # fmt: skip
+)
 def test_an_entry_changes_the_standing_in_what_it_tells(more: list[Entry], expected: dict[str, object]) -> None:
     standing = fold([SUBMITTED, CLAIMED, ASKED, *more])
 
@@ -299,6 +317,11 @@ def test_a_journal_gives_the_same_standing_after_a_round_through_its_lines(entri
 
 
 def test_the_notes_are_those_of_the_dispatcher_in_their_order() -> None:
-    entries = [SUBMITTED, entry(2, "note", text="first"), entry(3, "tick", done=1, total=3), entry(4, "note", text="second")]
+    entries = [
+        SUBMITTED,
+        entry(2, "note", text="first"),
+        entry(3, "tick", done=1, total=3),
+        entry(4, "note", text="second"),
+    ]
 
     assert notes_of(entries) == ["first", "second"]

@@ -34,9 +34,14 @@ BASE = Path("/nowhere")
 
 
 def card(task_id: str = "migrate-orders", **values: Any) -> Card:
-    told = {"state": State.RUNNING, "worker": "build-2:7", "changed": "2026-11-23T11:48:00.000Z", "attempt": 1}
+    told: dict[str, Any] = {
+        "state": State.RUNNING,
+        "worker": "build-2:7",
+        "changed": "2026-11-23T11:48:00.000Z",
+        "attempt": 1,
+    }
     standing = Standing(**(told | values.pop("standing", {})))
-    known = {"task": dataclasses.replace(TASK, id=task_id), "plan": PLAN} | values
+    known: dict[str, Any] = {"task": dataclasses.replace(TASK, id=task_id), "plan": PLAN} | values
     return Card(home=TaskDir(BASE, task_id), standing=standing, **known)
 
 
@@ -52,11 +57,21 @@ def lines_of(*cards: Card) -> str:
 
 
 def test_the_list_of_tasks() -> None:
-    queued = card("write-docs", standing={"state": State.QUEUED, "reason": "no live worker serves backend codex", "worker": ""})
+    queued = card(
+        "write-docs", standing={"state": State.QUEUED, "reason": "no live worker serves backend codex", "worker": ""}
+    )
     done = card("a", standing={"state": State.DONE, "changed": "2026-11-20T12:00:00.000Z"}, plan=None)
-    broken = card("odd", task=None, plan=None, standing={"state": None, "worker": "", "changed": ""}, broken="task.yaml: cannot be read")
+    broken = card(
+        "odd",
+        task=None,
+        plan=None,
+        standing={"state": None, "worker": "", "changed": ""},
+        broken="task.yaml: cannot be read",
+    )
 
-    assert lines_of(ASKING, FAILED, queued, done, broken) == """\
+    assert (
+        lines_of(ASKING, FAILED, queued, done, broken)
+        == """\
 TASK            STATE   ITEMS  MODEL  WHERE    AGE
 migrate-orders  asking  1/3    opus   build-2  12m
                  question 2: which database should the migration target?
@@ -70,7 +85,8 @@ write-docs      queued  1/3    opus   -        12m
                  no live worker serves backend codex
 a               done    0/0    opus   build-2  3d
 odd             broken  0/0    ?      -        ?
-                 the record cannot be read: task.yaml: cannot be read"""  # fmt: skip
+                 the record cannot be read: task.yaml: cannot be read"""
+    )
 
 
 def test_an_empty_list_has_its_heading() -> None:
@@ -82,14 +98,22 @@ def test_a_line_of_the_list_is_coloured_by_its_state() -> None:
 
 
 def test_the_page_of_a_task_that_asks() -> None:
-    answers = [{"number": 1, "question": "go on?", "answer": "yes,\ngo on"}]
+    answers: list[dict[str, Any]] = [{"number": 1, "question": "go on?", "answer": "yes,\ngo on"}]
     attempts = [
-        {"attempt": 1, "end": "give-back", "reason": "its worker stopped", "ended": "2026-11-23T11:55:00.000Z", "host": "build-1"},
+        {
+            "attempt": 1,
+            "end": "give-back",
+            "reason": "its worker stopped",
+            "ended": "2026-11-23T11:55:00.000Z",
+            "host": "build-1",
+        },
         {"attempt": 2, "end": None},
     ]
     shown = dataclasses.replace(ASKING, standing=dataclasses.replace(ASKING.standing, branch="dispatch/migrate-orders"))
 
-    assert "\n".join(render.page(shown, attempts, answers, NOW)) == """\
+    assert (
+        "\n".join(render.page(shown, attempts, answers, NOW))
+        == """\
 migrate-orders  asking  1/3: question 2
   Migrate the orders
   opus, worktree, submitted 20m ago
@@ -118,7 +142,8 @@ next
   dispatch answer migrate-orders 3 "…"
   dispatch logs migrate-orders -f
   dispatch note migrate-orders "…"
-  dispatch diff migrate-orders"""  # fmt: skip
+  dispatch diff migrate-orders"""
+    )
 
 
 def test_the_page_of_a_record_that_cannot_be_read() -> None:
@@ -164,8 +189,18 @@ def test_what_watch_tells_of_an_entry(event: str, state: State | None, facts: di
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (3600, "1h"), (86399, "23h"), (86400, "1d"), (8640000, "100d"), (-5, "0s")],
-)  # fmt: skip
+    [
+        (0, "0s"),
+        (59, "59s"),
+        (60, "1m"),
+        (3599, "59m"),
+        (3600, "1h"),
+        (86399, "23h"),
+        (86400, "1d"),
+        (8640000, "100d"),
+        (-5, "0s"),
+    ],
+)
 def test_an_age_is_in_the_largest_unit_that_fits(seconds: int, shown: str) -> None:
     since = datetime.fromtimestamp(NOW.timestamp() - seconds, UTC)
 
@@ -218,7 +253,7 @@ def test_no_escape_of_an_agent_reaches_the_terminal() -> None:
         questions={1: ESCAPES},
         standing={"state": State.FAILED, "reason": ESCAPES, "worker": ESCAPES, "branch": ESCAPES, "changed": ESCAPES},
     )
-    attempts = [
+    attempts: list[dict[str, Any]] = [
         {"attempt": ESCAPES, "end": ESCAPES, "reason": ESCAPES, "ended": ESCAPES, "host": ESCAPES},
         {"attempt": 2, "end": None, "reason": ESCAPES},
     ]
@@ -229,14 +264,18 @@ def test_no_escape_of_an_agent_reaches_the_terminal() -> None:
 
     shown = [text for text, _ in render.table([everything, broken], NOW)]
     shown += render.page(everything, attempts, answers, NOW) + render.page(broken, [], [], NOW)
-    shown += [render.event_line("t", Entry(1, "", event, "", state, facts)) or "" for event in events for state in State]
+    shown += [
+        render.event_line("t", Entry(1, "", event, "", state, facts)) or "" for event in events for state in State
+    ]
 
     assert [text for text in shown if not text.isprintable()] == []
     assert any("owned" in text for text in shown)
 
 
 def test_a_task_as_data_has_null_for_what_is_unknown() -> None:
-    told = render.as_json(card(task=None, plan=None, standing={"state": None, "worker": "", "changed": "", "attempt": 0}, broken="odd"))
+    told = render.as_json(
+        card(task=None, plan=None, standing={"state": None, "worker": "", "changed": "", "attempt": 0}, broken="odd")
+    )
 
     assert json.loads(json.dumps(told)) == {
         "id": "migrate-orders",

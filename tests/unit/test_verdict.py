@@ -24,9 +24,7 @@ TERMINATED = ProcessExit(signal=15)
 
 
 def seen(data: bytes, *, done: bool = False, asks: tuple[int, ...] = (), broken: str = "", hostile: str = "") -> View:
-    asked = Ipc(
-        questions={number: "which?" for number in asks}, answers={}, acknowledged=frozenset(), done=done, foreign=()
-    )
+    asked = Ipc(questions=dict.fromkeys(asks, "which?"), answers={}, acknowledged=frozenset(), done=done, foreign=())
     return View(plan=plan.parse(data), plan_bytes=data, ipc=asked, broken=broken, hostile=hostile)
 
 
@@ -38,7 +36,11 @@ CASES: list[tuple[str, End, Verdict | None]] = [
     ("all done", end(seen(DONE, done=True)), Verdict(Event.FINISH)),
     ("all done by an agent with a bad exit", end(seen(DONE, done=True), FAILED), Verdict(Event.FINISH)),
     ("all done when its time was up", end(seen(DONE, done=True), TERMINATED, stop=Stop.TIMEOUT), Verdict(Event.FINISH)),
-    ("all done when its worker stopped", end(seen(DONE, done=True), TERMINATED, stop=Stop.DRAIN), Verdict(Event.FINISH)),
+    (
+        "all done when its worker stopped",
+        end(seen(DONE, done=True), TERMINATED, stop=Stop.DRAIN),
+        Verdict(Event.FINISH),
+    ),
     ("not ours any more", end(seen(DONE, done=True), stop=Stop.LOST), None),
     ("not ours, and hostile", end(seen(HALF, hostile="plan.md: is a link"), stop=Stop.LOST), None),
     (
@@ -56,7 +58,11 @@ CASES: list[tuple[str, End, Verdict | None]] = [
         end(seen(DONE, done=True, broken="plan.md: is not text")),
         Verdict(Event.FAIL, "agent: the agent left no readable plan: plan.md: is not text"),
     ),
-    ("its worker stopped", end(seen(HALF), TERMINATED, stop=Stop.DRAIN), Verdict(Event.GIVE_BACK, "its worker stopped")),
+    (
+        "its worker stopped",
+        end(seen(HALF), TERMINATED, stop=Stop.DRAIN),
+        Verdict(Event.GIVE_BACK, "its worker stopped"),
+    ),
     (
         "its worker stopped while it asked",
         end(seen(HALF, asks=(1,)), TERMINATED, stop=Stop.DRAIN),
@@ -70,9 +76,7 @@ CASES: list[tuple[str, End, Verdict | None]] = [
     (
         "its time was up before it marked the end",
         end(seen(DONE), TERMINATED, stop=Stop.TIMEOUT),
-        Verdict(
-            Event.FAIL, "timeout: the attempt's time is up; every item is checked but ipc/.done is missing"
-        ),
+        Verdict(Event.FAIL, "timeout: the attempt's time is up; every item is checked but ipc/.done is missing"),
     ),
     ("an item failed", end(seen(WRONG)), Verdict(Event.FAIL, "item: 2 'two': no such table")),
     (
@@ -82,7 +86,11 @@ CASES: list[tuple[str, End, Verdict | None]] = [
     ),
     ("an item failed while it asked", end(seen(WRONG, asks=(1,))), Verdict(Event.FAIL, "item: 2 'two': no such table")),
     ("ended with a question", end(seen(BLOCKED, asks=(2, 3))), Verdict(Event.PARK, "question 2")),
-    ("stopped with a question", end(seen(HALF, asks=(1,)), TERMINATED, stop=Stop.PARK), Verdict(Event.PARK, "question 1")),
+    (
+        "stopped with a question",
+        end(seen(HALF, asks=(1,)), TERMINATED, stop=Stop.PARK),
+        Verdict(Event.PARK, "question 1"),
+    ),
     (
         "all done, but a question is open and the end is not marked",
         end(seen(DONE, asks=(1,))),

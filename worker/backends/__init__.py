@@ -7,9 +7,9 @@ needs are imported only when they are asked for.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from worker.backends.table import Invocation, available, invoke, listener, runnable
+    from worker.backends.table import Invocation, available, invoke, runnable
 
-__all__ = ["Invocation", "available", "invoke", "listener", "runnable"]
+__all__ = ["Invocation", "available", "invoke", "runnable"]
 
 
 def __getattr__(name: str) -> Any:

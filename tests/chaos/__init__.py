@@ -1,0 +1,1 @@
+"""Faults on purpose: processes that are killed, frozen and cut off, and what must hold all the same."""

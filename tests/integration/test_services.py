@@ -1,0 +1,552 @@
+"""What runs beside the attempts: mailboxes that wake, one file watch for all, and proof of life."""
+
+import contextlib
+import dataclasses
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dispatch_queue import keys
+from dispatch_queue.record import Ref, draft
+from dispatch_queue.states import Event, State
+from dispatch_queue.store import Change, Store, step
+from dispatch_queue.watching import Watch
+from tests.support.server import Server, start_server
+from tests.support.waiting import wait_for
+from worker.heartbeat import HEARTBEAT_EVERY, Heartbeat
+from worker.services import Services
+from worker.settings import Settings, read_settings
+from worker.supervisor import Mailbox
+
+AT = "2026-11-23T12:00:00.000Z"
+REF = Ref("shop-1a2b3c", "build-api")
+OTHER = Ref("shop-1a2b3c", "other")
+
+
+def is_ready(mailbox: Mailbox, seconds: float = 0.0) -> bool:
+    return bool(select.select([mailbox], [], [], seconds)[0])
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    made = Mailbox()
+    yield made
+    made.close()
+
+
+def test_a_mailbox_wakes_whoever_waits_for_it(mailbox: Mailbox) -> None:
+    assert not is_ready(mailbox)
+    teller = threading.Thread(target=mailbox.tell, args=("news",))
+    teller.start()
+
+    assert is_ready(mailbox, 5)
+    teller.join()
+    assert mailbox.take() == {"news"}
+
+
+def test_a_word_told_often_is_taken_once_and_the_mailbox_is_quiet_then(mailbox: Mailbox) -> None:
+    for _ in range(100_000):
+        mailbox.tell("files")
+    mailbox.tell("news")
+
+    assert mailbox.take() == {"files", "news"}
+    assert not is_ready(mailbox)
+    assert mailbox.take() == set()
+    mailbox.tell("drain")
+    assert is_ready(mailbox)
+
+
+def test_no_word_is_lost_between_many_tellers_and_one_taker(mailbox: Mailbox) -> None:
+    words = [str(number) for number in range(2000)]
+
+    def tell(part: list[str]) -> None:
+        for word in part:
+            mailbox.tell(word)
+
+    tellers = [threading.Thread(target=tell, args=(part,)) for part in (words[::2], words[1::2])]
+    taken: list[str] = []
+    for teller in tellers:
+        teller.start()
+
+    while len(taken) < len(words):
+        assert is_ready(mailbox, 5), "a word was told and nobody was woken"
+        taken += mailbox.take()
+
+    for teller in tellers:
+        teller.join()
+    assert sorted(taken) == sorted(words)
+    assert not is_ready(mailbox)
+
+
+def test_a_closed_mailbox_is_told_in_vain_and_gives_its_descriptors_back() -> None:
+    mailbox = Mailbox()
+    handle = mailbox.fileno()
+    mailbox.close()
+
+    mailbox.tell("news")
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handle)
+
+
+def test_a_child_does_not_inherit_a_mailbox(mailbox: Mailbox) -> None:
+    assert not os.get_inheritable(mailbox.fileno())
+
+
+# -- the file watch ---------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """What a watch told, as the names of folders."""
+
+    def __init__(self) -> None:
+        self.folders: list[set[Path]] = []
+
+    def __call__(self, folders: set[Path]) -> None:
+        self.folders.append(folders)
+
+    def has(self, *folders: Path) -> bool:
+        return any(set(folders) <= told for told in self.folders)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def watch(told: Told) -> Iterator[Watch]:
+    made = Watch(told, name="test-watch")
+    yield made
+    made.close()
+
+
+def folders(base: Path, *names: str) -> list[Path]:
+    made = [base / name for name in names]
+    for folder in made:
+        folder.mkdir(exist_ok=True)
+    return made
+
+
+def test_a_watch_tells_all_its_folders_once_when_it_stands(watch: Watch, told: Told, tmp_path: Path) -> None:
+    a, b = folders(tmp_path, "a", "b")
+
+    watch.set([a, b])
+
+    wait_for(lambda: told.folders == [{a, b}], "the first look")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "new").write_text("x"),
+        lambda folder: (folder / "old").write_text("y"),
+        lambda folder: (folder / "old").unlink(),
+        lambda folder: (folder / "old").rename(folder / "moved"),
+        lambda folder: os.replace(folder.parent / "elsewhere", folder / "old"),
+        lambda folder: (folder / "link").symlink_to("old"),
+    ],
+    ids=["create", "write", "remove", "rename", "replace", "link"],
+)
+def test_a_watch_tells_the_folder_in_which_something_changed(
+    watch: Watch, told: Told, tmp_path: Path, change: Callable[[Path], Any]
+) -> None:
+    a, b = folders(tmp_path, "a", "b")
+    (a / "old").write_text("x")
+    (tmp_path / "elsewhere").write_text("z")
+    watch.set([a, b])
+    wait_for(lambda: told.folders, "the first look")
+    told.folders.clear()
+
+    change(a)
+
+    wait_for(lambda: told.folders, "the change", 2)
+    assert {folder for some in told.folders for folder in some} == {a}
+
+
+def test_a_watch_does_not_look_below_its_folders(watch: Watch, told: Told, tmp_path: Path) -> None:
+    [a] = folders(tmp_path, "a")
+    [below] = folders(a, "below")
+    watch.set([a])
+    wait_for(lambda: told.folders, "the first look")
+    told.folders.clear()
+
+    (below / "new").write_text("x")
+    (a / "after").write_text("x")
+
+    wait_for(lambda: told.has(a), "the change in the folder itself")
+    assert not told.has(below)
+
+
+def test_a_change_while_the_set_of_folders_changes_is_not_missed(watch: Watch, told: Told, tmp_path: Path) -> None:
+    a, b = folders(tmp_path, "a", "b")
+    watch.set([a])
+    wait_for(lambda: told.folders, "the first look")
+
+    for round_number in range(5):
+        told.folders.clear()
+        watch.set([a, b] if round_number % 2 == 0 else [a])
+        (a / f"file-{round_number}").write_text("x")
+        wait_for(lambda: told.has(a), "the change", 2)
+
+
+def test_folders_are_added_and_taken_away(watch: Watch, told: Told, tmp_path: Path) -> None:
+    a, b = folders(tmp_path, "a", "b")
+    watch.add(a)
+    wait_for(lambda: told.folders == [{a}], "the first look")
+    watch.add(b)
+    wait_for(lambda: told.folders[-1] == {a, b}, "the second look")
+    watch.discard(a)
+    wait_for(lambda: told.folders[-1] == {b}, "the third look")
+    told.folders.clear()
+
+    (a / "x").write_text("x")
+    (b / "x").write_text("x")
+
+    wait_for(lambda: told.has(b), "the change")
+    assert not told.has(a)
+
+
+def test_the_same_set_again_is_no_new_watch(watch: Watch, told: Told, tmp_path: Path) -> None:
+    a, b = folders(tmp_path, "a", "b")
+    watch.set([a])
+    wait_for(lambda: told.folders == [{a}], "the first look")
+
+    watch.set([a])
+    watch.set({a: 1})
+    watch.set([a, b])
+
+    wait_for(lambda: told.folders == [{a}, {a, b}], "the second look, and none between")
+
+
+def test_a_folder_that_is_missing_or_goes_away_does_not_end_the_watch(watch: Watch, told: Told, tmp_path: Path) -> None:
+    a, b = folders(tmp_path, "a", "b")
+    watch.set([a, b, tmp_path / "missing"])
+    wait_for(lambda: told.folders == [{a, b}], "the first look")
+    told.folders.clear()
+    b.rmdir()
+
+    (a / "x").write_text("x")
+    wait_for(lambda: told.has(a), "the change beside it", 2)
+    folders(tmp_path, "missing")
+    watch.set([a, tmp_path / "missing"])
+    wait_for(lambda: told.has(a, tmp_path / "missing"), "the folder that is there now", 3)
+
+
+def test_many_folders_cost_one_watch_of_the_system(watch: Watch, told: Told, tmp_path: Path) -> None:
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("counts descriptors in /proc")
+    many = folders(tmp_path, *(str(number) for number in range(200)))
+
+    watch.set(many)
+    wait_for(lambda: told.has(*many), "the first look")
+
+    links = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(entry))
+    assert links.count("anon_inode:inotify") == 1
+    (many[150] / "x").write_text("x")
+    wait_for(lambda: {many[150]} in told.folders, "the change")
+
+
+def test_a_watch_that_is_closed_is_silent(told: Told, tmp_path: Path) -> None:
+    [a] = folders(tmp_path, "a")
+    watch = Watch(told, name="test-watch")
+    watch.set([a])
+    wait_for(lambda: told.folders, "the first look")
+
+    started = time.monotonic()
+    watch.close()
+    assert time.monotonic() - started < 2
+    told.folders.clear()
+    (a / "x").write_text("x")
+
+    assert "test-watch" not in [thread.name for thread in threading.enumerate()]
+    assert told.folders == []
+
+
+# -- heartbeat and services -------------------------------------------------------------------------------------------
+
+
+def enroll(store: Store, ref: Ref = REF, host: str = "h") -> None:
+    assert store.enroll(ref, State.QUEUED, {"queue": "q", "home": host, "seq": 1, "ticket": "{}"}, at=AT, by="h:1")
+
+
+def claim(store: Store, ref: Ref = REF, worker: str = "w:1") -> int:
+    return store.change(ref, step(Event.CLAIM, at=AT, by="h:1", claim=True, fields={"worker": worker})).token
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[Store]:
+    made = Store(redis_url)
+    yield made
+    made.close()
+
+
+class Beating:
+    """A heartbeat and what it was told to say."""
+
+    def __init__(self, store: Store) -> None:
+        self.claims: dict[Ref, int] = {}
+        self.lost: list[Ref] = []
+        self.beats = 0
+        self.running = Heartbeat(
+            store,
+            "w:1",
+            claims=lambda: self.claims,
+            facts=lambda: {"host": "h", "running": str(len(self.claims))},
+            lost=self.lost.append,
+            beaten=self._beaten,
+        )
+
+    def _beaten(self) -> None:
+        self.beats += 1
+
+
+@pytest.fixture
+def beating(store: Store) -> Iterator[Beating]:
+    made = Beating(store)
+    made.running.start()
+    yield made
+    made.running.close()
+
+
+def beat_of(store: Store, ref: Ref = REF) -> int:
+    record = store.record(ref)
+    assert record is not None
+    return record.beat
+
+
+def test_a_worker_is_announced_at_once_and_its_claims_beat_by_themselves(store: Store, beating: Beating) -> None:
+    wait_for(lambda: store.workers().get("w:1") == {"host": "h", "running": "0"}, "the announcement", 1)
+    enroll(store)
+    beating.claims[REF] = claim(store)
+
+    wait_for(lambda: beat_of(store) >= 2, "two heartbeats", 5 * HEARTBEAT_EVERY)
+    assert beating.lost == []
+
+
+def test_a_claim_that_another_holds_or_nobody_knows_is_told(store: Store, beating: Beating) -> None:
+    enroll(store)
+    beating.claims |= {REF: claim(store) + 1, OTHER: 1}
+
+    wait_for(lambda: {*beating.lost} == {REF, OTHER}, "both to be told")
+    assert beat_of(store) == 0
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    server = start_server(tmp_path / "redis")
+    yield server
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(server.pid, signal.SIGCONT)
+    server.stop()
+
+
+def test_the_heart_beats_again_when_redis_is_back(own_server: Server) -> None:
+    store = Store(own_server.url)
+    beating = Beating(store)
+    beating.running.start()
+    try:
+        wait_for(lambda: beating.beats, "a heartbeat")
+        own_server.kill()
+        again = start_server(own_server.folder)
+        before = beating.beats
+        wait_for(lambda: beating.beats > before + 1, "heartbeats after the restart")
+        wait_for(lambda: "w:1" in store.workers(), "the worker to be announced again")
+        again.stop()
+    finally:
+        beating.running.close()
+        store.close()
+
+
+def settings(url: str) -> Settings:
+    return dataclasses.replace(read_settings(), host="build-1", redis_url=url)
+
+
+@pytest.fixture
+def services(redis_url: str) -> Iterator[Services]:
+    made = Services(settings(redis_url), queues=["dispatch.host.build-1"])
+    made.start()
+    yield made
+    made.close()
+
+
+def test_a_claim_that_is_held_beats_and_one_that_ended_does_not(services: Services, store: Store) -> None:
+    enroll(store)
+    token = claim(store, worker=services.name)
+    with services.holding(REF, token):
+        assert services.claims() == {REF: token}
+        wait_for(lambda: beat_of(store) >= 1, "a heartbeat")
+
+    assert services.claims() == {}
+
+
+def test_every_claim_has_a_slot_of_its_own_and_a_free_one_is_used_again(services: Services) -> None:
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(services.holding(REF, 1))
+        with services.holding(OTHER, 1) as second:
+            assert {first.slot, second.slot} == {0, 1}
+        third = stack.enter_context(services.holding(Ref("p", "third"), 1))
+        fourth = stack.enter_context(services.holding(Ref("p", "fourth"), 1))
+        assert [third.slot, fourth.slot] == [1, 2]
+
+
+def test_the_next_attempt_of_a_task_may_begin_while_the_last_one_tidies_up(services: Services) -> None:
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        last = first.enter_context(services.holding(REF, 1))
+        following = second.enter_context(services.holding(REF, 3))
+        assert last.slot != following.slot
+
+        first.close()
+
+        assert services.claims() == {REF: 3}
+        following.mailbox.tell("files")
+        assert following.mailbox.take() == {"files"}
+    assert services.claims() == {}
+
+
+def test_news_of_a_task_wake_the_attempt_that_runs_it_and_no_other(services: Services, store: Store) -> None:
+    for ref in (REF, OTHER):
+        enroll(store, ref)
+    tokens = [claim(store, ref, services.name) for ref in (REF, OTHER)]
+    with services.holding(REF, tokens[0]) as mine, services.holding(OTHER, tokens[1]) as other:
+        wait_for(lambda: told_by(store, mine.mailbox), "a listener that hears")
+        other.mailbox.take()
+
+        store.change(REF, Change(entries=[draft("note", at=AT, by="h:1", text="x")]))
+
+        assert is_ready(mine.mailbox, 2)
+        assert mine.mailbox.take() == {"news"}
+        assert not is_ready(other.mailbox, 0.2)
+
+
+def told_by(store: Store, mailbox: Mailbox) -> bool:
+    """Whether a change of REF is heard by now."""
+    store.change(REF, Change(entries=[draft("note", at=AT, by="h:1", text="x")]))
+    return is_ready(mailbox, 0.2) and mailbox.take() == {"news"}
+
+
+def test_a_claim_that_was_lost_is_news_to_its_attempt(services: Services, store: Store) -> None:
+    enroll(store)
+    token = claim(store, worker=services.name)
+    with services.holding(REF, token) as held:
+        store.change(REF, step(Event.CANCEL, at=AT, by="h:1"))
+
+        assert is_ready(held.mailbox, 3)
+        assert held.mailbox.take() == {"news"}
+
+
+def test_odd_messages_do_not_end_the_listening(services: Services, store: Store, redis_server: Server) -> None:
+    enroll(store)
+    token = claim(store, worker=services.name)
+    with services.holding(REF, token) as held:
+        redis_server.command(f"PUBLISH {keys.live_channel(services.name)} nonsense")
+        redis_server.command(f"PUBLISH {keys.live_channel(services.name)} no/such")
+
+        wait_for(lambda: told_by(store, held.mailbox), "news after the nonsense")
+
+
+def test_changed_files_wake_the_attempt_that_watches_them(services: Services, tmp_path: Path) -> None:
+    a, b = folders(tmp_path, "a", "b")
+    with (
+        services.holding(REF, 1) as mine,
+        services.holding(OTHER, 1) as other,
+        services.watching(mine.mailbox, a),
+        services.watching(other.mailbox, b),
+    ):
+        wait_for(lambda: "files" in mine.mailbox.take(), "the first look")
+        wait_for(lambda: "files" in other.mailbox.take(), "the first look")
+        wait_for(lambda: not is_ready(mine.mailbox, 0.3) or mine.mailbox.take() is None, "quiet")
+        other.mailbox.take()
+
+        (a / "plan.md").write_text("x")
+
+        assert is_ready(mine.mailbox, 2)
+        assert "files" in mine.mailbox.take()
+        assert other.mailbox.take() == set()
+
+
+def test_an_attempt_that_ends_does_not_take_the_watch_from_the_next_in_the_same_folder(
+    services: Services, tmp_path: Path
+) -> None:
+    [a] = folders(tmp_path, "a")
+    with services.holding(REF, 1) as last, services.holding(REF, 3) as following, contextlib.ExitStack() as first:
+        first.enter_context(services.watching(last.mailbox, a))
+        with services.watching(following.mailbox, a):
+            first.close()
+            wait_for(lambda: not is_ready(following.mailbox, 0.3) or following.mailbox.take() is None, "quiet")
+
+            (a / "plan.md").write_text("x")
+
+            assert is_ready(following.mailbox, 2)
+
+
+def test_a_mailbox_is_reminded_when_redis_answers(services: Services) -> None:
+    with services.holding(REF, 1) as held:
+        wait_for(lambda: not is_ready(held.mailbox) or held.mailbox.take() is None, "quiet")
+        services.remind(held.mailbox)
+
+        assert is_ready(held.mailbox, 3)
+        assert "news" in held.mailbox.take()
+
+
+def test_a_stopping_worker_tells_every_attempt_once_gently_and_then_not(services: Services) -> None:
+    with services.holding(REF, 1) as early:
+        early.mailbox.take()
+        services.stop()
+        with services.holding(OTHER, 1) as late:
+            assert "drain" in early.mailbox.take()
+            assert "drain" in late.mailbox.take()
+            services.stop(now=True)
+            assert "drain-now" in early.mailbox.take()
+            assert "drain-now" in late.mailbox.take()
+
+
+def test_a_ticket_that_comes_while_stopping_is_sent_again_if_the_task_still_wants_one(
+    services: Services, store: Store
+) -> None:
+    enroll(store)
+
+    services.put_back(REF)
+    services.put_back(OTHER)
+
+    assert len(store.tickets("q")) == 2
+    claim(store)
+    services.put_back(REF)
+    assert len(store.tickets("q")) == 2
+
+
+def test_a_closed_worker_is_forgotten_and_has_no_threads(redis_url: str, store: Store) -> None:
+    made = Services(settings(redis_url), queues=["a", "b"])
+    made.start()
+    wait_for(lambda: store.workers().get(made.name, {}).get("queues") == "a b", "the announcement")
+
+    started = time.monotonic()
+    made.close()
+
+    assert time.monotonic() - started < 5
+    assert store.workers() == {}
+    names = {thread.name for thread in threading.enumerate()}
+    assert not names & {"heartbeat", "live-news", "live-watch", "home-mirror", "home-watch", "reaper"}
+
+
+def test_a_worker_closes_though_redis_hangs(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatch_queue.store.SOCKET_TIMEOUT_SECONDS", 0.5)
+    made = Services(settings(own_server.url), queues=[])
+    made.start()
+    wait_for(lambda: made.store.workers(), "the announcement")
+    os.kill(own_server.pid, signal.SIGSTOP)
+
+    started = time.monotonic()
+    made.close()
+
+    assert time.monotonic() - started < 12

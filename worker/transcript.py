@@ -1,0 +1,43 @@
+"""agent.log: what an agent prints, raw and live."""
+
+import contextlib
+from collections.abc import Callable
+from typing import BinaryIO
+
+LOG_LIMIT_BYTES = 64 * 1024 * 1024  # the rest is counted, not kept
+TAIL_BYTES = 4096
+
+
+class Transcript:
+    """Capped; remembers the tail for messages. `hear` is given every piece, also what is not kept."""
+
+    def __init__(self, stream: BinaryIO, hear: Callable[[bytes], object] = lambda data: None) -> None:
+        self._stream, self._hear = stream, hear
+        self._written = stream.tell()
+        self._dropped = 0
+        self.tail = b""
+
+    def write(self, data: bytes) -> None:
+        self._hear(data)
+        self.tail = (self.tail + data)[-TAIL_BYTES:]
+        kept = data[: max(0, LOG_LIMIT_BYTES - self._written)]
+        self._dropped += len(data) - len(kept)
+        if kept:
+            try:
+                self._stream.write(kept)
+                self._stream.flush()
+            except OSError:  # a full disk ends no agent
+                self._dropped += len(kept)
+            self._written += len(kept)
+
+    def close(self) -> None:
+        if self._dropped:
+            note = f"\n[{self._dropped} bytes were not kept: the transcript is full at {self._written} bytes]\n"
+            with contextlib.suppress(OSError):
+                self._stream.write(note.encode())
+        self._stream.close()
+
+    def last_line(self) -> str:
+        """The last line that is not empty, as text."""
+        lines = [line.strip() for line in self.tail.decode(errors="replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "")
