@@ -4,19 +4,21 @@
 host does this all the time (`HomeMirror`, in a worker); where none does, every command reconciles its project first.
 """
 
+import contextlib
 import logging
 import os
 import threading
 from pathlib import Path
 
 from dispatch_queue import files, ids, ipc, keys, plan, registry, taskdir, when
+from dispatch_queue.change import Change, GuardFailed, Pulled, Waits, step, write_questions
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, DispatchError, Refused, StoreDown, UntrustedPath
 from dispatch_queue.home import host_name
 from dispatch_queue.locks import MIRROR, trying
 from dispatch_queue.record import Isolation, Ref, Standing, Task, current, draft, fold, notes_of
 from dispatch_queue.states import HELD, Event, FailReason, State
-from dispatch_queue.store import Change, GuardFailed, Pulled, Store, Waits, step, write_questions
+from dispatch_queue.store import Store
 from dispatch_queue.taskdir import Journal, TaskDir, Writer
 from dispatch_queue.tickets import key_of, message, queue_of
 from dispatch_queue.watching import Watch
@@ -167,35 +169,32 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> bool:
     if standing.state is not State.WAITING:
         return store.enroll(ref, standing.state or State.QUEUED, fields, at=at, by=actor())
     fields |= {"hold": "1" if standing.held else "", "until": when.shown(standing.until)}
-    waits, gone = _waits(store, home, ref, standing)
+    others = [Ref(ref.project, name) for name in standing.after]
+    gone = _tell_ended(store, home.base, others)
+    after = tuple(other for other in others if not task.after_any or other not in gone)
+    waits = Waits(after, when.milliseconds(standing.until))
     made = store.enroll(ref, State.WAITING, fields, waits=waits, at=at, by=actor())
     if made and gone and not task.after_any:
         with contextlib.suppress(Refused):  # another one has failed it
-            why = f"{FailReason.DEPENDENCY}: `{gone[0]}` is gone"
+            why = f"{FailReason.DEPENDENCY}: `{gone[0].task}` is gone"
             store.change(ref, step(Event.FAIL, at=at, by=actor(), reason=why))
     return made
 
 
-def _waits(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> tuple[Waits, list[str]]:
-    """What a waiting task waits for, and the names of tasks that are nowhere any more.
-
-    Redis is told of those that have ended and that it does not know, so that they count.
-    """
-    others = {Ref(ref.project, name): TaskDir(home.base, name) for name in standing.after}
-    known = store.records(list(others))
+def _tell_ended(store: Store, base: Path, others: list[Ref]) -> list[Ref]:
+    """Tell Redis of those tasks that have ended and that it does not know, so that they count; those that are gone."""
+    known = store.records(others)
     gone = []
-    for other, copy in others.items():
-        if other in known:
-            continue
-        if not copy.exists():
-            gone.append(other.task)
-            continue
-        with contextlib.suppress(UntrustedPath, BadInput, OSError):  # unreadable: nobody knows that it has ended
-            end = copy.standing()
-            if end.final:
-                enroll(store, copy, other, end)
-    after = tuple(other for other in others if other.task not in gone)
-    return Waits(after, when.milliseconds(standing.until)), gone
+    for other in others:
+        copy = TaskDir(base, other.task)
+        if other not in known and not copy.exists():
+            gone.append(other)
+        elif other not in known:
+            with contextlib.suppress(UntrustedPath, BadInput, OSError):  # nobody knows that it has ended
+                end = copy.standing()
+                if end.final:
+                    enroll(store, copy, other, end)
+    return gone
 
 
 def publish_answer(store: Store, home: TaskDir, ref: Ref, number: int, *, clock: Clock = SYSTEM) -> bool:
@@ -205,7 +204,10 @@ def publish_answer(store: Store, home: TaskDir, ref: Ref, number: int, *, clock:
     already or nobody asks any more. Raises StoreDown.
     """
     name = ipc.name_of(number, ipc.Kind.ANSWER)
-    data = home.read(name)
+    try:
+        data = home.read(name)
+    except (FileNotFoundError, UntrustedPath):  # it stood there a moment ago
+        return False
     while True:
         record = store.record(ref)
         if record is None or number not in record.questions:
@@ -243,21 +245,6 @@ def publish_note(store: Store, ref: Ref, text: str, *, clock: Clock = SYSTEM) ->
         raise Refused(f"task `{ref.task}` is unknown to Redis", state="")
     entry = draft("note", at=stamp(clock.now()), by=actor(), text=text)
     store.change(ref, Change(entries=[entry]))
-
-
-def rebuild(store: Store, base: Path, project_id: str) -> list[tuple[str, Standing]]:
-    """Tell Redis of every unfinished task of a project that it does not know; those, and where they stand then.
-
-    A broken task is logged and passed over. Raises StoreDown.
-    """
-    refs = [Ref(project_id, task_id) for task_id in taskdir.known_ids(base)]
-    known = store.records(refs)
-    told = []
-    for ref in refs:
-        standing = _both(store, TaskDir(base, ref.task), ref)
-        if standing is not None and ref not in known and store.record(ref) is not None:
-            told.append((ref.task, standing))
-    return told
 
 
 def reconcile(store: Store, base: Path, project_id: str, only: str | None = None) -> None:

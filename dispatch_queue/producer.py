@@ -3,23 +3,24 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from dispatch_queue import ids, ipc, plan, registry, taskdir
+from dispatch_queue import ids, ipc, plan, registry, schedule, taskdir
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, Refused
 from dispatch_queue.home import host_name
 from dispatch_queue.mirror import actor
 from dispatch_queue.project import Project, ensure
 from dispatch_queue.record import Entry, Isolation, Ref, Task
-from dispatch_queue.states import FINAL, Event, State
+from dispatch_queue.states import FINAL, Event, after
 from dispatch_queue.taskdir import TaskDir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dispatch_queue.store import Record, Store
+    from dispatch_queue.change import Record
+    from dispatch_queue.store import Store
 
 TITLE_LIMIT = 72  # characters
 ITEM_LIMIT = 2000  # characters of a prompt in the plan; the agent is told all of it
@@ -50,10 +51,14 @@ class Request:
     question_timeout: int = 180
     question_default: str = ""
     verify: str = ""
+    after: tuple[str, ...] = ()  # ids of tasks of the project
+    after_any: bool = False
+    not_before: str = ""  # as clock.stamp writes it
+    hold: bool = False
 
     def fingerprint(self) -> str:
-        """A digest of all that is asked: two equal ones ask for the same."""
-        values = dataclasses.asdict(self) | {"plan": (self.plan or b"").decode(errors="replace")}
+        """A digest of all that is asked, but the time: two equal ones ask for the same."""
+        values = dataclasses.asdict(self) | {"plan": (self.plan or b"").decode(errors="replace"), "not_before": ""}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -99,8 +104,13 @@ def _check_text(what: str, text: str) -> None:
         raise BadInput(f"the {what} is not valid text: it cannot be written as UTF-8") from error
 
 
-def draft(request: Request, *, project_id: str, taken: Sequence[str] = (), clock: Clock = SYSTEM) -> Drafted:
-    """The task and the plan for a request. Raises BadInput, BadPlan; nothing is written."""
+def draft(
+    request: Request, *, project_id: str, taken: Collection[str] = (), wanted: str = "", clock: Clock = SYSTEM
+) -> Drafted:
+    """The task and the plan for a request. Raises BadInput, BadPlan; nothing is written.
+
+    The id is the request's name, else `wanted`, else made of its words, with the first of -2, -3, … not `taken`.
+    """
     files = (("name of a file to read", name) for name in request.read)
     for what, text in (("prompt", request.prompt), ("context", request.context), ("title", request.title), *files):
         _check_text(what, text)
@@ -120,7 +130,8 @@ def draft(request: Request, *, project_id: str, taken: Sequence[str] = (), clock
         task_id = ids.check(request.name)
     else:
         named = request.title or (parsed.title if parsed else "")
-        task_id = ids.free(ids.from_title(named) if named else ids.from_prompt(request.prompt or title), taken)
+        made = ids.from_title(named) if named else ids.from_prompt(request.prompt or title)
+        task_id = ids.free(wanted or made, taken)
     task = Task(
         id=task_id,
         project=project_id,
@@ -142,43 +153,55 @@ def draft(request: Request, *, project_id: str, taken: Sequence[str] = (), clock
         question_timeout=request.question_timeout,
         question_default=request.question_default,
         verify=request.verify,
+        after=request.after,
+        after_any=request.after_any,
+        not_before=request.not_before,
+        hold=request.hold,
         name=request.name,
         fingerprint=request.fingerprint(),
     )
     return Drafted(task, plan_bytes)
 
 
-def record_locally(request: Request, project: Project, *, home: Path, clock: Clock = SYSTEM) -> Submitted:
-    """Write the task into its project. What is written is kept, whatever Redis says; `send` tells Redis.
+def first_entry(drafted: Drafted) -> Entry:
+    """The entry that a task's journal begins with: it is queued, or it waits and says for what."""
+    task = drafted.task
+    progress = {"done": 0, "total": len(plan.parse(drafted.plan).items)}
+    waits = schedule.waits(task)
+    event = Event.HOLD if waits else Event.SUBMIT
+    return Entry(seq=1, at=task.created, event=event, by=actor(), state=after(None, event), facts={**progress, **waits})
+
+
+def record_locally(
+    request: Request, project: Project, *, home: Path, wanted: str = "", clock: Clock = SYSTEM
+) -> Submitted:
+    """Write the task into its project, `wanted` as of `draft`. What is written is kept; `mirror.enroll` tells Redis.
 
     Raises BadInput, BadPlan, and Refused for a name that was dispatched with other content.
     """
     draft(request, project_id="unwritten", clock=clock)  # bad input leaves not even a `.dispatch` behind
+    project, project_id = made_project(project, home)
+    while True:
+        taken = frozenset(() if request.name else taskdir.known_names(project.path))
+        drafted = draft(request, project_id=project_id, taken=taken, wanted=wanted, clock=clock)
+        try:
+            copy = taskdir.create(project.path, drafted.task, drafted.plan, first_entry(drafted))
+            return Submitted(drafted.task, copy, created=True)
+        except FileExistsError:
+            if request.name:
+                return same_name(request, TaskDir(project.path, request.name))
+
+
+def made_project(project: Project, home: Path) -> tuple[Project, str]:
+    """The project with its `.dispatch` and its id, known on this host. Raises BadInput, OSError."""
     project = ensure(project)
     assert project.id is not None
     registry.register(home, project.id, project.path)
-    while True:
-        taken = frozenset(() if request.name else taskdir.known_names(project.path))
-        drafted = draft(request, project_id=project.id, taken=tuple(taken), clock=clock)
-        total = len(plan.parse(drafted.plan).items)
-        first = Entry(
-            seq=1,
-            at=drafted.task.created,
-            event=Event.SUBMIT,
-            by=actor(),
-            state=State.QUEUED,
-            facts={"done": 0, "total": total},
-        )
-        try:
-            return Submitted(
-                drafted.task, taskdir.create(project.path, drafted.task, drafted.plan, first), created=True
-            )
-        except FileExistsError:
-            if request.name:
-                return _same_name(request, TaskDir(project.path, request.name))
+    return project, project.id
 
 
-def _same_name(request: Request, home: TaskDir) -> Submitted:
+def same_name(request: Request, home: TaskDir) -> Submitted:
+    """The task that was dispatched before under a request's name. Raises Refused if other content was."""
     try:
         task = home.task()
     except FileNotFoundError as error:
@@ -237,39 +260,13 @@ def check_note(home: TaskDir, text: str) -> str:
     return text.strip()
 
 
-def retry(store: "Store", home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> None:
-    """Queue a finished task again: its failed and blocked items are open, the checked ones stay checked.
-
-    Raises Refused for a task that is not finished, StoreDown.
-    """
-    from dispatch_queue.store import step
-
-    record = store.record(ref)
-    if record is None or record.state not in FINAL:
-        state = record.state if record else "unknown"
-        raise Refused(f"task `{ref.task}` is {state}; only a finished one can be retried", state=state)
-    data = home.read(taskdir.PLAN)
-    for item in plan.parse(data, name=home.name(taskdir.PLAN)).items:
-        if item.mark in (plan.Mark.FAILED, plan.Mark.ASKING):
-            data = plan.set_mark(data, item.number, plan.Mark.OPEN)
-    home.write(taskdir.PLAN, data)
-    change = step(
-        Event.RETRY,
-        at=stamp(clock.now()),
-        by=actor(),
-        facts={"tries": 0},
-        fields={"tries": 0, "idle": 0, "questions": ""},
-    )
-    store.change(ref, change)
-
-
 def cancel(store: "Store", ref: Ref, *, clock: Clock = SYSTEM) -> "Record":
     """Cancel a task, and wait until its agent's processes are gone. Returns the record as it was before.
 
     Raises Refused when the task is final already or unknown, StoreDown.
     """
     from dispatch_queue import keys
-    from dispatch_queue.store import step
+    from dispatch_queue.change import step
 
     record = store.record(ref)
     if record is None or record.state in FINAL:

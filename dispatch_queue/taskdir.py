@@ -158,22 +158,58 @@ def create(base: Path, task: Task, plan_bytes: bytes, first: Entry) -> TaskDir:
     try:
         if home.path.exists():
             raise FileExistsError(home.path)
-        files.make_folder(base, f"{making}/ipc")
-        for name, data in ((TASK, dump_task(task)), (PLAN, plan_bytes), (JOURNAL, (first.line() + "\n").encode())):
-            files.write(base, f"{making}/{name}", data)
+        _stage(base, making, task, plan_bytes, first)
         os.rename(base / making, home.path)
     except FileExistsError:
         raise
     except OSError as error:
         if home.path.exists():
             raise FileExistsError(home.path) from error
-        raise BadInput(
-            f"cannot write the task to {base / TASKS}: {error.strerror}",
-            hint="free some space, or make the folder writable, and submit again; nothing was kept",
-        ) from error
+        raise _unwritable(base, error) from error
     finally:
         shutil.rmtree(base / making, ignore_errors=True)
     return home
+
+
+def create_all(base: Path, made: Sequence[tuple[Task, bytes, Entry]]) -> list[TaskDir]:
+    """Make the directories of many tasks, in their order; all of them, or none where one cannot be made.
+
+    Raises FileExistsError when an id is taken, BadInput when the project cannot be written.
+    """
+    homes = [TaskDir(base, task.id) for task, _, _ in made]
+    staged = {home: f"{TASKS}/.{home.id}.{os.getpid()}.making" for home in homes}
+    reserved: list[TaskDir] = []
+    try:
+        for home, (task, plan_bytes, first) in zip(homes, made, strict=True):
+            _stage(base, staged[home], task, plan_bytes, first)
+        for home in homes:
+            os.mkdir(home.path)
+            reserved.append(home)
+        for home in homes:
+            os.rename(base / staged[home], home.path)  # onto an empty folder
+    except BaseException as error:
+        for home in reserved:
+            shutil.rmtree(home.path, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, FileExistsError):
+            raise _unwritable(base, error) from error
+        raise
+    finally:
+        for making in staged.values():
+            shutil.rmtree(base / making, ignore_errors=True)
+    return homes
+
+
+def _stage(base: Path, making: str, task: Task, plan_bytes: bytes, first: Entry) -> None:
+    files.make_folder(base, f"{making}/ipc")
+    for name, data in ((TASK, dump_task(task)), (PLAN, plan_bytes), (JOURNAL, (first.line() + "\n").encode())):
+        files.write(base, f"{making}/{name}", data)
+
+
+def _unwritable(base: Path, error: OSError) -> BadInput:
+    return BadInput(
+        f"cannot write the task to {base / TASKS}: {error.strerror}",
+        hint="free some space, or make the folder writable, and submit again; nothing was kept",
+    )
 
 
 def known_ids(base: Path) -> list[str]:

@@ -11,9 +11,9 @@ from typing import Any
 from celery.worker.control import Panel, control_command
 
 from dispatch_queue import producer
+from dispatch_queue.change import Record
 from dispatch_queue.errors import Refused, StoreDown
 from dispatch_queue.states import FINAL, State
-from dispatch_queue.store import Record
 from dispatch_queue.tickets import identity
 from worker.services import Services
 

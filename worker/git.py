@@ -256,6 +256,16 @@ def check_out(worktree: Path) -> None:
 
 def remove_worktree(repo: Path, path: Path) -> None:
     """Remove a worktree with all that is in it. Hold `locked(repo)`."""
+    # Not by git, which stops half-way at a read-only folder (a module cache) and forgets the worktree all the same.
+    if os.path.lexists(path):
+        remove_tree(path)
+    known = {linked.path for linked in worktrees(repo)}
+    if path in known or path.resolve() in known:
+        run(["worktree", "remove", "--force", "--force", str(path)], repo)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it, also what is read-only; what cannot be removed stays."""
 
     def make_writable(function: object, name: str, _: object) -> None:
         with contextlib.suppress(OSError):
@@ -263,12 +273,7 @@ def remove_worktree(repo: Path, path: Path) -> None:
             Path(name).chmod(stat.S_IRWXU)
             shutil.rmtree(name) if Path(name).is_dir() else os.unlink(name)
 
-    # Not by git, which stops half-way at a read-only folder (a module cache) and forgets the worktree all the same.
-    if os.path.lexists(path):
-        shutil.rmtree(path, onerror=make_writable)
-    known = {linked.path for linked in worktrees(repo)}
-    if path in known or path.resolve() in known:
-        run(["worktree", "remove", "--force", "--force", str(path)], repo)
+    shutil.rmtree(folder, onerror=make_writable)
 
 
 def detach(repo: Path, linked: Linked) -> None:

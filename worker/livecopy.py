@@ -20,7 +20,7 @@ _TRAVELLING = (taskdir.CONTEXT, taskdir.OUTPUT)
 _NO_IPC = Ipc(questions={}, answers={}, acknowledged=frozenset(), done=False, foreign=())
 _TEXT_LIMIT = 400  # characters of an item's text, and of its note, in the journal
 LIMIT_OPEN = 32  # questions at once; nobody answers more
-LIMIT_EVENTS = 5000  # of an attempt: ten for each item of the longest plan
+LIMIT_EVENTS = 2000  # of an attempt: four for each item of the longest plan
 
 
 @dataclass(frozen=True, slots=True)

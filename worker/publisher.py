@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispatch_queue import ipc, taskdir
+from dispatch_queue.change import Change, Changed, Record, step, write_questions
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
 from dispatch_queue.mirror import actor, enroll, publish_answer
 from dispatch_queue.record import draft
 from dispatch_queue.states import Event, State
-from dispatch_queue.store import Change, Changed, Record, step, write_questions
 from dispatch_queue.taskdir import TaskDir
 from worker.livecopy import LiveCopy, News
 from worker.supervisor import Mailbox, Watching
@@ -64,7 +64,7 @@ class Publisher:
             if news:
                 self._publish(live, news)
             self.flush()
-        except StoreDown as error:
+        except (StoreDown, Refused) as error:
             log.warning("%s goes on without Redis: %s", self._ref, error, extra={"action": "store_down"})
             self._services.remind(self._mailbox)
             view = live.view
@@ -79,11 +79,16 @@ class Publisher:
         self._wait_for(Change(entries=self._drafts([(event, facts)])))
 
     def flush(self) -> None:
-        """Send what waits, oldest first. Raises StoreDown, ClaimLost; what was not sent waits on."""
+        """Send what waits, oldest first. What was not sent waits on.
+
+        Raises StoreDown, ClaimLost, and Refused when Redis does not know the task: it lost its data.
+        """
         while self._waiting:
             try:
                 self._store.change(self._ref, self._waiting[0])
             except Refused as error:
+                if not error.state:
+                    raise
                 log.warning("%s: %s", self._ref, error, extra={"action": "change_refused"})
             self._waiting.pop(0)
 

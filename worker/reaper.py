@@ -9,12 +9,13 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dispatch_queue.change import Change, Record, step
 from dispatch_queue.clock import Clock, stamp
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
 from dispatch_queue.mirror import actor
 from dispatch_queue.record import Ref
 from dispatch_queue.states import Event, FailReason, State
-from dispatch_queue.store import Change, Record, Store, step
+from dispatch_queue.store import Store
 from dispatch_queue.tickets import ref_in
 from worker.heartbeat import HEARTBEAT_EVERY
 

@@ -23,6 +23,8 @@ class Settings:
     slots: int
     drain_seconds: float
     quiet_seconds: float
+    keep_days: int | None
+    min_free_mib: int
 
     def name(self) -> str:
         """This process's name among all workers."""
@@ -44,4 +46,6 @@ def read_settings() -> Settings:
         slots=config.worker.slots or DEFAULT_SLOTS,
         drain_seconds=float(config.worker.drain),
         quiet_seconds=float(config.worker.quiet_after),
+        keep_days=config.worker.keep_days,
+        min_free_mib=config.worker.min_free_mib,
     )

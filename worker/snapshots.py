@@ -35,7 +35,8 @@ STAGE_TRIES: Final = 5  # a file may go away between the look and the reading
 
 # The bytes of the files themselves, as far as no .gitattributes says otherwise.
 _EXACT: Final = ("-c", "core.autocrlf=false")
-_MERGING: Final = ("MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+_HEADS: Final = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+_MERGING: Final = (*_HEADS, "MERGE_MSG", "MERGE_MODE")
 _REBASING: Final = ("rebase-merge", "rebase-apply")
 _GITLINK: Final = "160000"
 
@@ -153,7 +154,27 @@ def leftovers(worktree: Path, *, skip: Sequence[str] = (RECORD,)) -> list[str]:
         for line in names(run(["ls-files", "-z", "--stage"], worktree))
         if line.startswith(_GITLINK)
     ]
-    return sorted({*changed, *(name for name in links if os.path.lexists(worktree / name / ".git"))})
+    within = (name for name in links if os.path.lexists(worktree / name / ".git"))
+    return sorted({*changed, *within, *_hidden(worktree)})
+
+
+def _hidden(worktree: Path) -> list[str]:
+    """Changed files that git was told not to look at: assume-unchanged, skip-worktree."""
+    tagged = [line for line in names(run(["ls-files", "-v", "-z"], worktree)) if line[0].islower() or line[0] == "S"]
+    unseen = {line[2:] for line in tagged if os.path.lexists(worktree / line[2:])}
+    if not unseen:
+        return []
+    with _private_index(worktree, _own_git_dir(worktree)) as index:
+        environ = {"GIT_INDEX_FILE": str(index)}
+        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
+            run(["update-index", flag, "-z", "--stdin"], worktree, environ=environ, stdin=_ended(unseen))
+        return names(run(["diff-files", "-z", "--name-only"], worktree, environ=environ))
+
+
+def under_way(worktree: Path) -> list[str]:
+    """What git keeps of a merge, a pick or a rebase that is not finished."""
+    own = _own_git_dir(worktree)
+    return [name for name in (*_HEADS, *_REBASING) if os.path.lexists(own / name)]
 
 
 def _but(names: Sequence[str]) -> list[str]:

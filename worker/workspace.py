@@ -21,6 +21,7 @@ from worker.git import GitFailed
 BRANCHES: Final = "dispatch"
 SNAPSHOT_LIMIT_BYTES: Final = 20 * 1024 * 1024  # of one file
 SHOWN_NAMES: Final = 5  # in a reason
+OWN_REFS: Final = ("refs/worktree", "refs/bisect", "refs/rewritten")  # go with their worktree
 # Stands in a worktree's git directory from when all was put into it until it is taken over; holds the task's branch.
 _COMPLETE: Final = "dispatch-complete"
 
@@ -101,8 +102,8 @@ def worktree(
     project, folder = project.resolve(), root.resolve() / project_id
     top = git.top_level(project) or project  # a bare repository has no top
     part = project.relative_to(top)
-    folder.mkdir(parents=True, exist_ok=True)
     with git.locked(project):
+        folder.mkdir(parents=True, exist_ok=True)  # under the lock, for an empty one is removed under it
         older = _older(project, folder, task_id, attempt)
         if branch is None and older is not None:
             branch = (git.git_dir(older) / _COMPLETE).read_text()
@@ -283,7 +284,7 @@ def remove(workspace: Workspace, project: Path) -> Removal:
         return Removal(False, "it is the checkout itself")
     try:
         with git.locked(project):
-            reason = _reason_to_keep(workspace, project) if workspace.top.exists() else ""
+            reason = reason_to_keep(workspace, project)
             if not reason:
                 git.remove_worktree(project, workspace.top)
     except (GitFailed, OSError) as error:
@@ -291,9 +292,20 @@ def remove(workspace: Workspace, project: Path) -> Removal:
     return Removal(not reason, reason)
 
 
-def _reason_to_keep(workspace: Workspace, project: Path) -> str:
+def reason_to_keep(workspace: Workspace, project: Path) -> str:
+    """What would be lost with a worktree; "" if all in it, but ignored files, is reachable. Raises GitFailed, OSError."""
+    if not workspace.top.exists():
+        return ""
     if not os.path.lexists(workspace.top / ".git"):
         return "it is no checkout any more: its .git is gone"
+    if git.common_dir(workspace.top) != git.common_dir(project):
+        return f"it is no worktree of {project} any more"
+    under_way = snapshots.under_way(workspace.top)
+    if under_way:
+        return f"git is in the middle of something in it: {', '.join(under_way)}"
+    own = git.refs(workspace.top, *OWN_REFS)
+    if own:
+        return f"it has refs of its own: {', '.join(sorted(own)[:SHOWN_NAMES])}"
     left = snapshots.leftovers(workspace.top, skip=[workspace.record])
     if left:
         more = f" and {len(left) - SHOWN_NAMES} more" if len(left) > SHOWN_NAMES else ""

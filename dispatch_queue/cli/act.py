@@ -1,12 +1,15 @@
 """answer, note, cancel: what a person does to a task."""
 
 import sys
+from collections.abc import Callable, Sequence
 
 import click
 
 from dispatch_queue import producer
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.errors import BadInput, DispatchError, Exit, StoreDown
+from dispatch_queue.record import Ref
+from dispatch_queue.taskdir import TaskDir
 
 _STDIN_LIMIT_BYTES = 1024 * 1024
 
@@ -71,7 +74,17 @@ def note(task: str, words: tuple[str, ...]) -> int:
 def cancel(tasks: tuple[str, ...]) -> int:
     """Cancel tasks. Returns when no process of their agents is left."""
     here = Here()
-    homes = [here.task(task) for task in tasks]
+
+    def act(home: TaskDir, ref: Ref) -> str:
+        before = producer.cancel(here.store(), ref)
+        return f"Cancelled `{home.id}` (it was {before.state})."
+
+    return each(here, tasks, act)
+
+
+def each(here: Here, tasks: Sequence[str], act: Callable[[TaskDir, Ref], str]) -> int:
+    """Do something to each task, and print what came of it; a task that refuses it keeps no other one from it."""
+    homes = list(dict.fromkeys(here.task(task) for task in tasks))
     here.reconcile()
     from dispatch_queue.mirror import push, sync
 
@@ -80,9 +93,9 @@ def cancel(tasks: tuple[str, ...]) -> int:
         try:
             store, ref = here.store(), here.ref(home)
             push(store, home, ref)
-            before = producer.cancel(store, ref)
+            said = act(home, ref)
             sync(store, home, ref)
-            click.echo(f"Cancelled `{home.id}` (it was {before.state}).")
+            click.echo(said)
         except StoreDown:
             raise
         except DispatchError as error:
@@ -91,20 +104,3 @@ def cancel(tasks: tuple[str, ...]) -> int:
                 click.echo(f"hint: {error.hint}", err=True)
             worst = Exit.FAILED
     return worst
-
-
-@click.command()
-@click.argument("task")
-def retry(task: str) -> int:
-    """Queue a failed, cancelled or done TASK again, from its first unchecked item."""
-    here = Here()
-    home = here.task(task)
-    here.reconcile(home.id)
-    store, ref = here.store(), here.ref(home)
-    from dispatch_queue.mirror import enroll, sync
-
-    enroll(store, home, ref, home.standing())
-    producer.retry(store, home, ref)
-    sync(store, home, ref)
-    click.echo(f"Queued `{home.id}` again.")
-    return Exit.DONE

@@ -112,6 +112,9 @@ def _worker(config: Config) -> Iterator[Broken]:
         yield ("worker", "question_timeout"), f"must be seconds, not `{worker.question_timeout}`", "the default is 180"
     if not (math.isfinite(worker.drain) and worker.drain >= 0):
         yield ("worker", "drain"), f"must be seconds, not `{worker.drain}`", "the default is 5"
+    for name, least in (("keep_days", worker.keep_days), ("min_free_mib", worker.min_free_mib)):
+        if least is not None and least < 0:
+            yield ("worker", name), f"must be 0 or more, not `{least}`", "leave it out for the default"
     if not QUEUE_WORD.fullmatch(worker.pool) or worker.pool == "host":
         yield ("worker", "pool"), f"not a name for a pool: {seen(worker.pool)}", "use letters, digits and `.`, `_`, `-`"
     known = [*config.backends, *KNOWN_BACKENDS]

@@ -15,6 +15,7 @@ QUESTION_TIMEOUT_SECONDS = 180.0
 DRAIN_SECONDS = 5.0
 QUIET_AFTER_SECONDS = 600.0
 LOCAL_POOL = "local"
+MIN_FREE_MIB = 512  # room for a checkout and what an agent builds in it
 MODEL_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}"  # nothing that a shell or an option could be made of
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 REDIS_HINT = f"it begins with {', '.join(REDIS_SCHEMES[:-1])} or {REDIS_SCHEMES[-1]}"
@@ -48,7 +49,10 @@ class RedisSection:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerSection:
-    """`question_timeout`, `drain` and `quiet_after` are seconds; `backends` None means every one that can run here."""
+    """`question_timeout`, `drain` and `quiet_after` are seconds; `backends` None means every one that can run here.
+
+    `keep_days` None: workers remove no records by themselves. Below `min_free_mib` of free disk they begin no attempt.
+    """
 
     slots: int | None = None
     question_timeout: float = QUESTION_TIMEOUT_SECONDS
@@ -56,6 +60,8 @@ class WorkerSection:
     quiet_after: float = QUIET_AFTER_SECONDS
     backends: tuple[str, ...] | None = None
     pool: str = LOCAL_POOL
+    keep_days: int | None = None
+    min_free_mib: int = MIN_FREE_MIB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ local record = key.record .. ref
 local state = field(ref, 'state')
 local held = tonumber(redis.call('HGET', record, 'token') or '0')
 
+if state == '' then
+  return {'refused', state} -- before the token: a claim is not lost with the data of Redis
+end
 if want.token and want.token ~= held then
   return {'stale', held}
 end
 if want.guard and field(ref, want.guard[1]) ~= want.guard[2] then
   return {'guard', field(ref, want.guard[1])}
-end
-if state == '' then
-  return {'refused', state}
 end
 local target = nil
 if want.moves then

@@ -11,15 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dispatch_queue import embedded, producer
+from dispatch_queue.change import Record
+from dispatch_queue.errors import StoreDown
+from dispatch_queue.mirror import enroll
+from dispatch_queue.project import find
 from dispatch_queue.record import Isolation, Ref, Standing
 from dispatch_queue.server import server_argv
 from dispatch_queue.states import State
-from dispatch_queue.store import Record, Store
+from dispatch_queue.store import Store
 from dispatch_queue.taskdir import TaskDir
 from tests.support import sandbox as sandboxes
 from tests.support.sandbox import Sandbox
 from tests.support.server import server_binary
-from tests.support.tasks import configure, told
+from tests.support.tasks import told
 from tests.support.waiting import wait_for
 
 SLOTS = 8
@@ -80,7 +84,8 @@ class Arena:
         self._data.mkdir()
         self._socket = self._data / "s"
         self.url = f"unix://{self._socket}?db=0"
-        configure(box, worker={"slots": SLOTS, "drain": 0})
+        box.home.mkdir(mode=0o700)
+        (box.home / "config.yaml").write_text(f"worker: {{slots: {SLOTS}, drain: 0, backends: [shell]}}\n")
         box.env["DISPATCH_REDIS_URL"] = self.url
         box.make_repository()
         self.server = self._keep("server", self._start_server)
@@ -164,6 +169,22 @@ class Arena:
         done = self.box.run(*words, check=False)
         assert done.code in (0, 69), f"submit exited {done.code}: {done.stdout}\n{done.stderr}"
         return Ref(self.home(name).task().project, name)
+
+    def send(self, name: str, items: tuple[str, ...], isolation: Isolation, *, question: int = 600) -> Ref:
+        """As `submit`, by this process, which needs a tenth of the time."""
+        request = producer.Request(
+            items=items,
+            name=name,
+            model="shell",
+            backend="shell",
+            isolation=isolation,
+            attempts=100,
+            question_timeout=question,
+        )
+        sent = producer.record_locally(request, find(self.box.project), home=self.box.home)
+        with contextlib.suppress(StoreDown):
+            enroll(self.store, sent.home, sent.task.ref, sent.home.standing())
+        return sent.task.ref
 
     def home(self, task: str) -> TaskDir:
         return TaskDir(self.box.project, task)

@@ -59,7 +59,8 @@ def never_again(observer: Observer, logs: Path, refs: Iterable[Ref]) -> Iterator
         ticked = {number_of(text): at for text, at in observer.ticked[ref.task].items()}
         for number, attempt, at in starts_of(logs / ref.task):
             if at > ticked.get(number, time.time()) + LATE_SECONDS:
-                yield f"{ref.task}: attempt {attempt} did item {number} again, {at - ticked[number]:.2f} s after its tick"
+                late = at - ticked[number]
+                yield f"{ref.task}: attempt {attempt} did item {number} again, {late:.2f} s after its tick"
 
 
 def number_of(text: str) -> int:

@@ -81,7 +81,7 @@ class Observer:
     def members(self, task: str | None = None) -> list[Member]:
         """The living processes of agents' trees, wardens too."""
         found = []
-        for name in os.listdir("/proc"):
+        for name in (entry.name for entry in Path("/proc").iterdir()):
             if name.isdigit():
                 member = self._member(int(name))
                 if member is not None and task in (None, member.task):
@@ -109,7 +109,11 @@ class Observer:
             part.split(b"=", 1) for part in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if b"=" in part
         )
         mark, task = environ.get(b"DISPATCH_TREE"), environ.get(b"DISPATCH_TASK_ID")
-        if mark is None or task is None or not environ.get(b"DISPATCH_HOME", b"").startswith(os.fsencode(self.folder)):
+        if (
+            mark is None
+            or task is None
+            or not environ.get(b"DISPATCH_TASK_DIR", b"").startswith(os.fsencode(self.folder))
+        ):
             return None
         argv = Path(f"/proc/{pid}/cmdline").read_bytes()
         role = "warden" if b"import warden" in argv else "agent" if b"import shell_agent" in argv else "child"

@@ -29,6 +29,7 @@ ITEMS = 12
 END_WITHIN_SECONDS = 120.0
 STUCK_SECONDS = 60.0
 GONE_WITHIN_SECONDS = 5.0
+BY_COMMAND = 0.3  # the share of submits and answers by a `dispatch` of their own; the others are cheaper
 QUESTION_SECONDS = 2  # then a task is parked
 ANSWER_SECONDS = (0.2, 4.0)
 
@@ -66,7 +67,8 @@ class Crowd:
     def fill_up(self) -> None:
         while len(self.unfinished()) < RUNNING_AT_ONCE:
             name = f"t{len(self.refs) + 1}"
-            ref = self.arena.submit(name, self.items(name), self.isolation, question=QUESTION_SECONDS)
+            send = self.arena.submit if self.random.random() < BY_COMMAND else self.arena.send
+            ref = send(name, self.items(name), self.isolation, question=QUESTION_SECONDS)
             self.refs.append(ref)
 
     def answer(self) -> None:
@@ -81,7 +83,7 @@ class Crowd:
                 ):
                     continue
                 text = f"well, {ref.task}"
-                if self.random.random() < 0.5:
+                if self.random.random() < BY_COMMAND:
                     self.arena.box.run("answer", ref.task, str(number), text, check=False)
                 else:
                     try:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dispatch_queue import keys, plan, producer
+from dispatch_queue.change import Change, Changed, Record, step, write_questions
 from dispatch_queue.errors import Refused, StoreDown
 from dispatch_queue.home import dispatch_home, host_name
 from dispatch_queue.locks import MIRROR, is_held, trying
@@ -23,7 +24,7 @@ from dispatch_queue.producer import Request, record_locally
 from dispatch_queue.project import Project
 from dispatch_queue.record import Entry, Isolation, Ref, draft
 from dispatch_queue.states import Event, State
-from dispatch_queue.store import Change, Changed, Record, Store, step, write_questions
+from dispatch_queue.store import Store
 from dispatch_queue.taskdir import JOURNAL, PLAN
 from tests.support.server import Server, start_server
 from tests.support.waiting import wait_for

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from dispatch_queue import keys
+from dispatch_queue.change import Change, step
 from dispatch_queue.record import Ref, draft
 from dispatch_queue.states import Event, State
-from dispatch_queue.store import Change, Store, step
+from dispatch_queue.store import Store
 from dispatch_queue.watching import Watch
 from tests.support.server import Server, start_server
 from tests.support.waiting import wait_for

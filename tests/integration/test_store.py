@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from dispatch_queue import keys
+from dispatch_queue.change import Change, Changed, GuardFailed, Waits, step, write_questions
 from dispatch_queue.errors import ClaimLost, Exit, Refused, StoreDown
 from dispatch_queue.record import Isolation, Ref, Task, draft
 from dispatch_queue.states import TRANSITIONS, Event, State
-from dispatch_queue.store import Change, Changed, GuardFailed, Listener, Store, Waits, step, write_questions
+from dispatch_queue.store import Listener, Store
 from dispatch_queue.tickets import key_of, message, queue_of, ref_in
 from tests.support.server import Server, start_server
 from tests.support.waiting import wait_for

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from dispatch_queue.change import Change, Changed, Waits, step, write_questions
 from dispatch_queue.errors import ClaimLost, Refused
 from dispatch_queue.record import Isolation, Ref, Task, draft, fold
 from dispatch_queue.states import HELD, TRANSITIONS, Event, State
-from dispatch_queue.store import Change, Changed, Store, Waits, step, write_questions
+from dispatch_queue.store import Store
 from dispatch_queue.tickets import key_of, message, queue_of, ref_in
 
 S, E = State, Event

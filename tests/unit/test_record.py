@@ -238,6 +238,7 @@ def test_the_standing_of_a_task_that_waits_for_an_answer() -> None:
         reason="question 1",
         seq=3,
         attempt=1,
+        token=1,
         done=0,
         total=3,
         questions=(1,),

@@ -99,7 +99,7 @@ def test_a_line_of_the_list_is_coloured_by_its_state() -> None:
 
 def test_the_page_of_a_task_that_asks() -> None:
     answers: list[dict[str, Any]] = [{"number": 1, "question": "go on?", "answer": "yes,\ngo on"}]
-    attempts = [
+    attempts: list[dict[str, Any]] = [
         {
             "attempt": 1,
             "end": "give-back",

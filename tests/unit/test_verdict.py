@@ -11,7 +11,7 @@ from dispatch_queue.states import HELD, Event, after
 from worker.livecopy import View
 from worker.process import ProcessExit
 from worker.supervisor import Stop
-from worker.verdict import End, Verdict, conclude, how, unchecked
+from worker.verdict import End, Verdict, conclude, how, judge, unchecked
 
 DONE = b"- [x] one\n- [x] two\n"
 HALF = b"- [x] one\n- [ ] two\n"
@@ -199,3 +199,31 @@ def test_a_long_item_is_cut_in_a_reason() -> None:
 )
 def test_how_an_agent_ended(exit: ProcessExit, last_line: str, said: str) -> None:
     assert how(exit, last_line) == said
+
+
+FAILED = ProcessExit(code=1)
+
+
+@pytest.mark.parametrize(
+    ("exit", "stop", "before", "verdict"),
+    [
+        (ENDED, None, False, Verdict(Event.FINISH)),
+        (ENDED, None, True, Verdict(Event.FINISH)),
+        (FAILED, Stop.LOST, False, None),
+        (FAILED, Stop.DRAIN, False, Verdict(Event.GIVE_BACK, "its worker stopped")),
+        (FAILED, Stop.TIMEOUT, True, Verdict(Event.FAIL, "verify: the check did not end in the attempt's time")),
+        (
+            FAILED,
+            None,
+            False,
+            Verdict(
+                Event.GIVE_BACK,
+                "one more attempt: the check ended with exit status 1; its last line: 2 failed",
+                check="1 ok\n2 failed",
+            ),
+        ),
+        (FAILED, None, True, Verdict(Event.FAIL, "verify: the check ended with exit status 1; its last line: 2 failed")),
+    ],
+)
+def test_the_end_of_a_check_means(exit: ProcessExit, stop: Stop | None, before: bool, verdict: Verdict | None) -> None:
+    assert judge(exit, stop, "1 ok\n2 failed\n", failed_before=before) == verdict

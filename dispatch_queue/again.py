@@ -1,0 +1,116 @@
+"""A finished task once more: queued again from where it stopped, or its rest as a new task."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dispatch_queue import files, ipc, plan, taskdir
+from dispatch_queue.clock import SYSTEM, Clock, stamp
+from dispatch_queue.errors import BadInput, Refused
+from dispatch_queue.mirror import actor, routing
+from dispatch_queue.plan import Mark
+from dispatch_queue.producer import Request
+from dispatch_queue.record import Ref, Standing, Task, current
+from dispatch_queue.states import FINAL, Event, State
+from dispatch_queue.taskdir import TaskDir
+
+if TYPE_CHECKING:
+    from dispatch_queue.store import Store
+
+SKIPPED = "skipped"
+
+
+def reopened(data: bytes, *, from_start: bool = False, skip: Iterable[int] = (), name: str = "plan.md") -> bytes:
+    """A plan for another round: failed and blocked items are open, with `from_start` all are; `skip` ones are checked.
+
+    Raises BadPlan, BadInput for a number that the plan does not have.
+    """
+    for item in plan.parse(data, name=name).items:
+        if item.mark is not Mark.OPEN and (from_start or item.mark is not Mark.DONE):
+            data = plan.set_mark(data, item.number, Mark.OPEN)
+    items = plan.parse(data, name=name).items
+    for number in sorted(set(skip)):
+        if not 1 <= number <= len(items) or items[number - 1].mark is not Mark.DONE:
+            data = plan.set_mark(data, number, Mark.DONE, SKIPPED)
+    return data
+
+
+def retry(
+    store: "Store",
+    home: TaskDir,
+    ref: Ref,
+    *,
+    from_start: bool = False,
+    skip: Iterable[int] = (),
+    model: tuple[str, str, str] | None = None,
+    clock: Clock = SYSTEM,
+) -> None:
+    """Queue a finished task again; the checked items stay checked. `model` is a model, its backend and preamble.
+
+    Raises Refused for a task that is not finished or has nothing left to do, BadPlan, BadInput, StoreDown.
+    """
+    from dispatch_queue.change import step
+
+    record = store.record(ref)
+    if record is None or record.state not in FINAL:
+        state = record.state if record else "unknown"
+        raise Refused(
+            f"task `{ref.task}` is {state}; only a finished one can be retried", state=state, hint="dispatch ls"
+        )
+    data = reopened(home.read(taskdir.PLAN), from_start=from_start, skip=skip, name=home.name(taskdir.PLAN))
+    shown = plan.parse(data)
+    if record.state is State.DONE and shown.complete:
+        raise Refused(
+            f"task `{ref.task}` is done; every item is checked",
+            state=record.state,
+            hint=f"dispatch retry {ref.task} --from-start",
+        )
+    facts: dict[str, int | str] = {"tries": 0, **taskdir.facts_of(shown)}
+    fields: dict[str, int | str] = {"tries": 0, "idle": 0, "questions": "", **taskdir.facts_of(shown)}
+    if model is not None:
+        name, backend, preamble = model
+        facts |= {"model": name, "backend": backend, "preamble": preamble}
+        fields |= routing(current(home.task(), Standing(model=name, backend=backend, preamble=preamble)))
+    # In a checkout nobody else brings the plan there, and the next attempt may start at once.
+    home.write(taskdir.PLAN, data)
+    if not shown.complete:
+        files.remove(home.base, home.name(ipc.DONE))
+    change = step(
+        Event.RETRY, at=stamp(clock.now()), by=actor(), facts=facts, fields=fields, files={taskdir.PLAN: data}
+    )
+    store.change(ref, change)
+
+
+def rest_of(home: TaskDir) -> Request:
+    """A request for the unchecked items of a finished task, with its settings.
+
+    Raises Refused for a task that is not finished, BadInput when nothing of it is left.
+    """
+    standing = home.standing()
+    if not standing.final:
+        raise Refused(
+            f"task `{home.id}` is {standing.state}; only a finished one can be dispatched again",
+            state=str(standing.state),
+            hint=f"dispatch cancel {home.id}",
+        )
+    items = [" ".join(item.text.split("\n")) for item in home.plan().items if item.mark is not Mark.DONE]
+    if not items:
+        raise BadInput(f"every item of `{home.id}` is checked", hint=f"dispatch retry {home.id} --from-start")
+    task: Task = current(home.task(), standing)
+    return Request(
+        prompt=task.prompt,
+        items=tuple(items),
+        title=task.title,
+        model=task.model,
+        backend=task.backend,
+        preamble=task.preamble,
+        isolation=task.isolation,
+        context=task.context,
+        read=task.read,
+        pool=task.pool,
+        priority=task.priority,
+        attempts=task.attempts,
+        timeout=task.timeout,
+        question_timeout=task.question_timeout,
+        question_default=task.question_default,
+        verify=task.verify,
+    )

@@ -1,0 +1,97 @@
+"""retry, requeue: a finished task once more."""
+
+import click
+
+from dispatch_queue import again, producer
+from dispatch_queue.cli.standing import Here
+from dispatch_queue.errors import BadInput, DispatchError, Exit, StoreDown
+from dispatch_queue.record import Isolation
+from dispatch_queue.taskdir import TaskDir
+
+
+def _numbers(given: tuple[str, ...]) -> list[int]:
+    words = [word.strip() for one in given for word in one.split(",") if word.strip()]
+    wrong = next((word for word in words if not (word.isascii() and word.isdigit() and len(word) < 10)), None)
+    if wrong is not None:
+        raise BadInput(f"--skip {wrong[:40]}: not the number of an item", hint="count from 1, top to bottom")
+    return [int(word) for word in words]
+
+
+@click.command()
+@click.argument("task")
+@click.option("-m", "--model", help="Run it with this model from now on.")
+@click.option("--from-start", is_flag=True, help="Open every item again, the checked ones too.")
+@click.option("--skip", multiple=True, metavar="N", help="Check item N without doing it; repeat it, or 2,3.")
+def retry(task: str, model: str | None, from_start: bool, skip: tuple[str, ...]) -> int:
+    """Queue a failed, cancelled or done TASK again, from its first unchecked item."""
+    here = Here()
+    home = here.task(task)
+    here.reconcile(home.id)
+    numbers = _numbers(skip)
+    chosen = None
+    if model is not None:
+        from dispatch_queue.cli.submit import check_command
+        from dispatch_queue.config.choose import choose
+
+        choice = choose(here.config, "", model)
+        check_command(here, choice.backend)
+        chosen = (choice.model, choice.backend, choice.prompt_addition)
+    store, ref = here.store(), here.ref(home)
+    from dispatch_queue.mirror import enroll, sync
+
+    enroll(store, home, ref, home.standing())
+    again.retry(store, home, ref, from_start=from_start, skip=numbers, model=chosen)
+    sync(store, home, ref)
+    click.echo(f"Queued `{home.id}` again{f' using {chosen[0]}' if chosen else ''}.")
+    unfinished = _not_done(home)
+    if unfinished:
+        click.echo(f"note: it no longer waits for {', '.join(unfinished)}", err=True)
+    return Exit.DONE
+
+
+def _not_done(home: TaskDir) -> list[str]:
+    """The tasks that a task was to wait for, with their states, as far as they are not done."""
+    asked = home.task()
+    found = []
+    for name in () if asked.after_any else asked.after:
+        try:
+            state = TaskDir(home.base, name).standing().state
+        except (DispatchError, OSError):
+            continue
+        if state != "done":
+            found.append(f"`{name}` ({state})")
+    return found
+
+
+@click.command()
+@click.argument("task")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def requeue(task: str, as_json: bool) -> int:
+    """Dispatch the unchecked items of a finished TASK as a new one, with its settings; TASK stays as it is."""
+    from dispatch_queue.mirror import enroll
+
+    here = Here()
+    home = here.task(task)
+    here.reconcile(home.id)
+    request = again.rest_of(home)
+    sent = producer.record_locally(request, here.project, home=here.home, wanted=home.id)
+    down = None
+    try:
+        enroll(here.store(), sent.home, sent.task.ref, sent.home.standing())
+    except StoreDown as error:
+        here.mark_unsent()
+        down = error
+    if as_json:
+        from dispatch_queue import overview
+        from dispatch_queue.cli import render
+        from dispatch_queue.cli.look import print_json
+
+        print_json(render.as_json(overview.look(sent.home)) | {"sent": down is None})
+    else:
+        left = len(request.items)
+        click.echo(f"Dispatched `{sent.task.id}` with {left} item{'s' if left > 1 else ''} of `{home.id}`.")
+        if request.isolation is Isolation.WORKTREE:
+            click.echo("note: it starts from your HEAD, without what is on the branch of that one", err=True)
+    if down is not None:
+        raise StoreDown(f"{down.message}; `{sent.task.id}` is kept in its files", hint="dispatch rebuild") from down
+    return Exit.DONE
