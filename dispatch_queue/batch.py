@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import enum
 import graphlib
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ LIMIT_BYTES = 1024 * 1024
 SHOWN_PROBLEMS = 20
 
 _LARGEST_NUMBER = 10**9
+_PLACE = re.compile(r"^[0-9]+(?:\.|: )")  # which task it is, of a list; its line says that better
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -133,7 +135,7 @@ def parse(text: str, shown: str) -> list[Asked]:
         else:
             found = [_task(read, number, value) for number, value in enumerate(read.plain)]
     if read.problems:
-        raise BadBatch(shown, read.problems)
+        raise BadBatch(shown, [one._replace(text=_PLACE.sub("", one.text)) for one in read.problems])
     return found
 
 
@@ -187,9 +189,9 @@ def _kind(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
-        odd = next((one for one in value if not isinstance(one, str)), None)
-        return "a list" if odd is None else f"a list with {_kind(odd)} in it"
-    return "nothing" if value is None else seen(value)
+        odd = next((one for one in value if not isinstance(one, str) or not one.strip()), None)
+        return f"a list with {_kind(odd)} in it"
+    return seen(value) if value else "nothing"
 
 
 def gather(asked: Sequence[Asked], make: Any, shown: str) -> list[Request]:
@@ -312,7 +314,7 @@ def record_locally(
         base = project.path
         names, known = taskdir.known_names(base), taskdir.known_ids(base)
         nodes = arrange(asked, requests, shown, names=names, known=known)
-        there = _there(nodes, base, known, shown)
+        there = _there(nodes, base, names, shown)
         project, project_id = producer.made_project(project, home)
         new = [one for one in draft(nodes, project_id=project_id, clock=clock) if one.task.id not in there]
         try:
@@ -323,15 +325,16 @@ def record_locally(
         return [created.get(node.id) or there[node.id] for node in nodes]
 
 
-def _there(nodes: Sequence[Node], base: Path, known: Collection[str], shown: str) -> dict[str, Submitted]:
+def _there(nodes: Sequence[Node], base: Path, names: Collection[str], shown: str) -> dict[str, Submitted]:
     """The tasks that were dispatched before under the same name with the same content. Raises BadBatch for other."""
     found, problems = {}, []
     for node in nodes:
-        if node.request.name and node.request.name in known:
+        if node.request.name and node.request.name in names:
             try:
                 found[node.id] = producer.same_name(node.request, TaskDir(base, node.request.name))
             except DispatchError as error:
-                problems.append(node.asked.problem("name", error.message, error.hint or ""))
+                hint = f"dispatch show {node.id}; a file is dispatched once if each task in it has a `name:`"
+                problems.append(node.asked.problem("name", error.message, hint))
     if problems:
         raise BadBatch(shown, problems)
     return found

@@ -87,7 +87,8 @@ class Change:
     `entries` are drafts (`record.draft`); the first carries the new state. `stay` names states in which the
     event is taken note of without a move. `guard` is a field of the record and the value it must have.
     A task that becomes queued gets its ticket, one that becomes final releases those that wait for it. A change
-    without a token is somebody else's than the worker's that holds the task, which is told of it.
+    without a token is somebody else's than the worker's that holds the task, which is told of it. One whose answer
+    was lost can be sent again if `once` names it: if it is the last that had a name, nothing happens again.
     """
 
     entries: Sequence[str]
@@ -96,6 +97,7 @@ class Change:
     guard: tuple[str, str] | None = None
     stay: frozenset[State] = frozenset()
     claim: bool = False
+    once: str = ""
     fields: Mapping[str, str | int] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     at: str = ""  # of entries that follow for other tasks

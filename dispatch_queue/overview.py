@@ -10,7 +10,7 @@ from typing import Any
 from dispatch_queue import files, taskdir
 from dispatch_queue.errors import DispatchError, UntrustedPath
 from dispatch_queue.plan import Plan
-from dispatch_queue.record import Isolation, Standing, Task
+from dispatch_queue.record import Isolation, Standing, Task, current
 from dispatch_queue.states import State
 from dispatch_queue.taskdir import TaskDir, read_plan_or_none
 
@@ -52,6 +52,11 @@ class Card:
     @property
     def total(self) -> int:
         return len(self.plan.items) if self.plan else self.standing.total
+
+    @property
+    def model(self) -> str:
+        """What its next attempt runs with, or the last one ran with; "" if unknown."""
+        return current(self.task, self.standing).model if self.task else ""
 
     @property
     def isolation(self) -> Isolation | None:
@@ -100,12 +105,16 @@ def attempts(home: TaskDir) -> list[dict[str, Any]]:
 
 
 def attempt_numbers(home: TaskDir) -> list[int]:
-    """The attempts that have a folder, in order; none where the agent put something else in the folders' place."""
+    """The attempts that have a folder, in order; none where the agent put something else in the folders' place.
+
+    A folder of an attempt that was not made yet is the agent's own.
+    """
     try:
         names = files.names(home.base, home.name("attempts"))
+        last = home.standing().attempt
     except (DispatchError, OSError):
         return []
-    return sorted({int(name) for name in names if _NUMBER.fullmatch(name)})
+    return sorted(number for number in (int(name) for name in names if _NUMBER.fullmatch(name)) if number <= last)
 
 
 def answered(home: TaskDir) -> list[dict[str, Any]]:

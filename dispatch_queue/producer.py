@@ -3,9 +3,10 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from dispatch_queue import ids, ipc, plan, registry, schedule, taskdir
 from dispatch_queue.clock import SYSTEM, Clock, stamp
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TITLE_LIMIT = 72  # characters
 ITEM_LIMIT = 2000  # characters of a prompt in the plan; the agent is told all of it
 TEXT_LIMIT_BYTES = 256 * 1024  # of a prompt, a context
+PRIORITIES: Mapping[str, int] = MappingProxyType({"high": 0, "normal": 6, "low": 9})
 CANCEL_WAIT_SECONDS = 30.0
 SELF_PLANNED_ITEM = "Replace this item by concrete steps sized to the work, then do them: {prompt}"
 

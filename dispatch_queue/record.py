@@ -16,6 +16,7 @@ from dispatch_queue.errors import BadInput, DispatchError
 from dispatch_queue.ids import is_id
 from dispatch_queue.states import FINAL, HELD, Event, State
 
+LAST_SEQ = 10**12  # no journal gets there; Lua writes larger numbers as 1e+15, which is no stream id
 FORMAT = 1  # of task.yaml and the journal; a reader refuses a newer one
 
 _NUMBERS = (
@@ -176,7 +177,7 @@ def parse_entry(line: str) -> Entry:
     except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not an entry: {error!r}") from error
     missing = {"total"} if "done" in values else {"question"} if entry.event in (Event.ASK, Event.ANSWER) else set()
-    if entry.seq < 0 or missing - values.keys() or any(type(values.get(name, 0)) is not int for name in _NUMBERS):
+    if not 0 <= entry.seq <= LAST_SEQ or missing - values.keys() or any(type(values.get(name, 0)) is not int for name in _NUMBERS):
         raise ValueError("not an entry: a number is missing or is none")
     return entry
 

@@ -74,6 +74,7 @@ class Store:
             "fields": {key: str(value) for key, value in change.fields.items()},
             "entries": list(change.entries),
             "node": self.node,
+            "once": change.once,
             "at": change.at,
             "by": change.by,
         }

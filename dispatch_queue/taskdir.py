@@ -122,7 +122,7 @@ class TaskDir:
 
     def mend_journal(self) -> bool:
         """Put an empty journal in the place of something that is none; whether that was needed. Raises OSError."""
-        made = files.clear(self.base, self.name(JOURNAL))
+        made = files.clear(self.base, self.name(JOURNAL), limit_bytes=JOURNAL_LIMIT_BYTES)
         try:
             files.write(self.base, self.name(JOURNAL), b"", replace=False)
         except FileExistsError:
@@ -183,7 +183,7 @@ def create_all(base: Path, made: Sequence[tuple[Task, bytes, Entry]]) -> list[Ta
         for home, (task, plan_bytes, first) in zip(homes, made, strict=True):
             _stage(base, staged[home], task, plan_bytes, first)
         for home in homes:
-            os.mkdir(home.path)
+            home.path.mkdir()
             reserved.append(home)
         for home in homes:
             os.rename(base / staged[home], home.path)  # onto an empty folder

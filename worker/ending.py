@@ -225,6 +225,7 @@ class Ending:
             fields=fields,
             token=self._claim.token,
             guard=guard,
+            once=f"{self._claim.token}-end",
         )
 
     def _say_stopped(self, facts: Mapping[str, Any]) -> None:

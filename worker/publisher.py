@@ -37,6 +37,7 @@ class Publisher:
         self._mailbox = mailbox
         self._seq = claim.seq
         self._waiting: list[Change] = []
+        self._sent = 0
         self._asked_since: dict[int, float] = {}
         self.ticked: Callable[[], None] | None = None
         self.lost = False
@@ -154,4 +155,5 @@ class Publisher:
         self._waiting.append(self._ours(change))
 
     def _ours(self, change: Change) -> Change:
-        return dataclasses.replace(change, token=self._claim.token)
+        self._sent += 1
+        return dataclasses.replace(change, token=self._claim.token, once=f"{self._claim.token}-{self._sent}")

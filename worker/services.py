@@ -16,6 +16,7 @@ from dispatch_queue.states import State
 from dispatch_queue.store import Store
 from dispatch_queue.watching import Watch
 from worker.heartbeat import Heartbeat
+from worker.janitor import Janitor
 from worker.reaper import Reaper
 from worker.saver import Saver
 from worker.settings import Settings
@@ -60,6 +61,7 @@ class Services:
         )
         self._reaper = Reaper(self.store, clock=clock)
         self.saver = Saver(clock)
+        self._janitor = Janitor(self.store, settings, clock=clock)
         self._news = threading.Thread(target=self._listen, name="live-news", daemon=True)
 
     def start(self) -> None:
@@ -68,6 +70,7 @@ class Services:
         self._heartbeat.start()
         self._reaper.start()
         self.saver.start()
+        self._janitor.start()
 
     def stop(self, *, now: bool = False) -> None:
         """No more claims; running agents get their time to end (`now`: none) and are given back."""
@@ -80,6 +83,7 @@ class Services:
     def close(self) -> None:
         """End the threads. What attempts published last is brought home first."""
         self.stopping.set()
+        self._janitor.close()
         self._reaper.close()
         self.saver.close()
         self._heartbeat.close()

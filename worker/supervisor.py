@@ -183,7 +183,9 @@ def supervise(
         told = attention.look(now)
         if told is not False:
             quiet(told)
-        pause = LOOK_EVERY_SECONDS if stopped is not None else min(LOOK_EVERY_SECONDS, wait_seconds(seen))
+        pause = min(LOOK_EVERY_SECONDS, limits.quiet / 4)
+        if stopped is None:
+            pause = min(pause, wait_seconds(seen))
         ready = {handle for handle, _ in poll.poll(pause * 1000)}
         if process.output in ready:
             attention.stirred(now)

@@ -5,14 +5,15 @@ What is not proven is kept and reported. A dry run decides the same and changes 
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from dispatch_queue import registry, taskdir
-from dispatch_queue.errors import DispatchError
+from dispatch_queue.errors import DispatchError, UntrustedPath
 from dispatch_queue.record import Isolation, Ref
 from dispatch_queue.store import Store
 from dispatch_queue.taskdir import TaskDir
@@ -45,23 +46,18 @@ class Scope:
     def known(self, ref: Ref) -> Known:
         """What is known of a task of `projects`. Raises StoreDown."""
         record = self.store.record(ref)
-        redis = {} if record is None else {"redis": record.state, "redis_seq": record.seq}
-        worker = record.worker if record is not None and record.worker in self.store.workers() else ""
+        known = Known()
+        if record is not None:
+            worker = record.worker if record.worker in self.store.workers() else ""
+            known = Known(redis=record.state, redis_seq=record.seq, held_by=worker)
         home = TaskDir(self.projects[ref.project], ref.task)
         if not os.path.lexists(home.path) or home.path in self.gone:
-            return Known(**redis, held_by=worker)
+            return known
         try:
             standing = home.standing()
         except (DispatchError, OSError) as error:
-            return Known(exists=True, broken=str(error), **redis, held_by=worker)
-        return Known(
-            exists=True,
-            home=standing.state,
-            home_seq=standing.seq,
-            changed=standing.changed,
-            **redis,
-            held_by=worker,
-        )
+            return replace(known, exists=True, broken=str(error))
+        return replace(known, exists=True, home=standing.state, home_seq=standing.seq, changed=standing.changed)
 
 
 def worktrees(scope: Scope) -> Iterator[Finding]:
@@ -87,7 +83,9 @@ def _of_vanished(scope: Scope, folder: Path) -> Iterator[Finding]:
     where = f"is not in {before} any more" if before else "is unknown here"
     found = _folders(folder)
     for path in found:
-        yield Finding(Kind.WORKTREE, str(path), f"its project {folder.name} {where}", f"ls -la {path}")
+        yield Finding(
+            Kind.WORKTREE, str(path), f"its project {folder.name} {where}", f"ls -la {shlex.quote(str(path))}"
+        )
     if not found and not scope.dry_run:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -117,7 +115,11 @@ def _settle_worktree(scope: Scope, ref: Ref, path: Path) -> str:
 def _look_at(path: Path, reason: str) -> str:
     if not reason:
         return ""
-    return f"git -C {path} log --oneline -5" if " is on no branch" in reason else f"git -C {path} status"
+    return (
+        f"git -C {shlex.quote(str(path))} log --oneline -5"
+        if " is on no branch" in reason
+        else f"git -C {shlex.quote(str(path))} status"
+    )
 
 
 def process_in(folder: Path) -> int | None:
@@ -154,8 +156,10 @@ def refs(scope: Scope) -> Iterator[Finding]:
         if any(base.resolve() in chosen for base in bases):
             try:
                 yield from _refs_of(scope, bases)
-            except (GitFailed, OSError) as error:
-                yield Finding(Kind.REF, f"{repo}: refs/dispatch", str(error), f"git -C {repo} for-each-ref")
+            except (GitFailed, UntrustedPath, OSError) as error:
+                yield Finding(
+                    Kind.REF, f"{repo}: refs/dispatch", str(error), f"git -C {shlex.quote(str(repo))} for-each-ref"
+                )
 
 
 def _refs_of(scope: Scope, bases: list[Path]) -> Iterator[Finding]:
@@ -167,7 +171,7 @@ def _refs_of(scope: Scope, bases: list[Path]) -> Iterator[Finding]:
         if not owners or owners & alive:
             continue
         reason = _settle_ref(scope, project, ref)
-        look = f"git -C {project} log -1 --stat {ref}" if reason else ""
+        look = f"git -C {shlex.quote(str(project))} log -1 --stat {ref}" if reason else ""
         yield Finding(Kind.REF, f"{ref} in {project}", reason, look)
 
 

@@ -293,7 +293,10 @@ def remove(workspace: Workspace, project: Path) -> Removal:
 
 
 def reason_to_keep(workspace: Workspace, project: Path) -> str:
-    """What would be lost with a worktree; "" if all in it, but ignored files, is reachable. Raises GitFailed, OSError."""
+    """What would be lost with a worktree; "" if all in it, except ignored files, is reachable in the project.
+
+    Raises GitFailed, OSError.
+    """
     if not workspace.top.exists():
         return ""
     if not os.path.lexists(workspace.top / ".git"):

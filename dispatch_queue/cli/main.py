@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("serve", "Run a worker in the foreground."),
     "flower": ("serve", "Run the monitoring pages."),
     "rebuild": ("rebuild", "Tell Redis again of all tasks, from their files."),
+    "gc": ("gc", "Remove what is proven to be elsewhere, or ended long ago."),
     "doctor": ("doctor", "Check this machine and say what to fix."),
     "demo": ("demo", "Show all of it on a small task, no account needed."),
 }

@@ -67,6 +67,8 @@ def attention(card: Card) -> list[str]:
         for number, text in sorted(card.questions.items()):
             lines += [f"question {number}: {line(text)}", f'dispatch answer {card.id} {number} "…"']
         return lines
+    if standing.quiet and standing.state is State.RUNNING:
+        return [f"quiet: {line(standing.quiet)}", f"dispatch logs {card.id}"]
     if standing.state is State.FAILED:
         return [line(standing.reason), f"dispatch show {card.id}"]
     if standing.state in (State.WAITING, State.QUEUED) and standing.reason:
@@ -81,7 +83,7 @@ def where(card: Card) -> str:
 
 def row(card: Card, now: datetime) -> tuple[str, ...]:
     state = str(card.standing.state or "broken")
-    model = line(card.task.model) if card.task else "?"
+    model = line(card.model) or "?"
     return (card.id, state, f"{card.done}/{card.total}", model, where(card), age(card.standing.changed, now))
 
 
@@ -153,7 +155,7 @@ def as_json(card: Card) -> dict[str, Any]:
         "title": task.title if task else None,
         "state": standing.state,
         "reason": standing.reason or None,
-        "model": task.model if task else None,
+        "model": card.model or None,
         "isolation": task.isolation if task else None,
         "attempt": standing.attempt,
         "items": {"done": card.done, "total": card.total},
@@ -162,6 +164,7 @@ def as_json(card: Card) -> dict[str, Any]:
             for item in (card.plan.items if card.plan else ())
         ],
         "questions": [{"number": number, "text": text} for number, text in sorted(card.questions.items())],
+        "quiet": standing.quiet or None,
         "branch": standing.branch or None,
         "worker": standing.worker or None,
         "created": task.created if task else None,
@@ -178,7 +181,7 @@ def page(
     if card.broken or card.task is None:
         return [*lines, *attention(card)]
     lines.append(f"  {line(card.task.title)}")
-    lines.append(f"  {line(card.task.model)}, {card.task.isolation}, submitted {age(card.task.created, now)} ago")
+    lines.append(f"  {line(card.model)}, {card.task.isolation}, submitted {age(card.task.created, now)} ago")
     lines += ["", "plan", *checklist(card)]
     if answers or card.questions:
         lines += ["", "questions"]
@@ -213,6 +216,8 @@ def next_steps(card: Card) -> list[str]:
     steps = []
     for number in sorted(card.questions):
         steps.append(f'dispatch answer {card.id} {number} "…"')
+    if state is State.WAITING:
+        steps.append(f"dispatch release {card.id}{'' if card.standing.held else ' --now'}")
     if state in (State.RUNNING, State.ASKING):
         steps += [f"dispatch logs {card.id} -f", f'dispatch note {card.id} "…"']
     if state in (State.DONE, State.FAILED):

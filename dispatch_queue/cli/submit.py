@@ -7,22 +7,22 @@ from typing import Any
 
 import click
 
-from dispatch_queue import plan, producer
+from dispatch_queue import plan, producer, schedule
 from dispatch_queue.cli import render
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.config.choose import Choice, choose, wants_worktree
 from dispatch_queue.config.schema import SHELL
 from dispatch_queue.errors import BadConfig, BadInput, DispatchError, Exit
-from dispatch_queue.producer import Request, Submitted
+from dispatch_queue.producer import PRIORITIES, Request, Submitted
 from dispatch_queue.record import Isolation
+from dispatch_queue.states import State
 
 _SHOWN_ITEMS = 12
-_SUBMIT_SEQ = 1  # of a journal's first entry
-_PRIORITIES = {"high": 0, "normal": 6, "low": 9}
+SUBMIT_SEQ = 1  # of a journal's first entry
 _PROGRAMS = {"claude": "claude", "codex": "codex", "cursor": "agent"}  # of back ends without a configured command
 
 
-def _read_plan(name: str) -> bytes:
+def read_plan(name: str) -> bytes:
     """The bytes of a plan file, or of standard input for `-`. Raises BadInput."""
     try:
         if name == "-":
@@ -35,17 +35,20 @@ def _read_plan(name: str) -> bytes:
         ) from error
 
 
-def _isolation(worktree: bool, shared: bool, prompt: str) -> Isolation:
+def isolation(worktree: bool, shared: bool, prompt: str) -> Isolation:
     if worktree and shared:
         raise BadInput("--worktree and --shared were both given", hint="leave one out")
     return Isolation.WORKTREE if worktree or (not shared and wants_worktree(prompt)) else Isolation.SHARED
 
 
-def _read_names(names: tuple[str, ...], base: Path) -> tuple[str, ...]:
-    """Files to read as the agent finds them: relative to the project where they stand in it. Raises BadInput."""
+def read_names(names: tuple[str, ...], base: Path, folder: Path) -> tuple[str, ...]:
+    """Files to read as the agent finds them: relative to the project where they stand in it. Raises BadInput.
+
+    Names are looked up in `folder`.
+    """
     found = []
     for name in names:
-        path = Path.cwd() / name
+        path = folder / name
         if not path.exists():
             raise BadInput(f"--read {name}: no such file", hint=f"looked at {path}")
         path = path.resolve()
@@ -59,6 +62,7 @@ def _read_names(names: tuple[str, ...], base: Path) -> tuple[str, ...]:
     "-i", "--item", "items", multiple=True, metavar="TEXT", help="A step of the plan, taken verbatim; repeat it."
 )
 @click.option("--plan", "plan_name", metavar="FILE", help="A checklist file, taken verbatim; - is standard input.")
+@click.option("-f", "file_name", metavar="FILE", help="Many tasks at once, from a YAML file; all or none.")
 @click.option("--title", default="", help="The plan's title; the task id is made from it.")
 @click.option("--name", default="", metavar="ID", help="The task's id. The same content twice is dispatched once.")
 @click.option("-m", "--model", help="A model or alias of the config.")
@@ -66,6 +70,11 @@ def _read_names(names: tuple[str, ...], base: Path) -> tuple[str, ...]:
 @click.option("--shared", is_flag=True, help="Run in this checkout (the default).")
 @click.option("--context", default="", metavar="TEXT", help="What the agent should know besides.")
 @click.option("--read", "read", multiple=True, metavar="FILE", help="A file the agent should read first; repeat it.")
+@click.option("--after", multiple=True, metavar="ID", help="Start when this task is done; repeat it, or A,B.")
+@click.option("--after-any", is_flag=True, help="With --after: however they end.")
+@click.option("--at", default="", metavar="TIME", help="Start then: 16:30, or 2026-11-24T16:30.")
+@click.option("--delay", default="", metavar="TIME", help="Start after that: 90s, 10m, 2h, 1d.")
+@click.option("--hold", is_flag=True, help="Start when it is released: dispatch release ID.")
 @click.option(
     "--timeout", type=click.IntRange(min=1), default=7200, show_default=True, metavar="SECONDS", help="Of an attempt."
 )
@@ -78,7 +87,7 @@ def _read_names(names: tuple[str, ...], base: Path) -> tuple[str, ...]:
 )
 @click.option("--question-default", default="", metavar="TEXT", help="The answer when nobody gave one in that time.")
 @click.option("--verify", default="", metavar="CMD", help="Done only if `sh -c CMD` exits 0 in the end.")
-@click.option("--priority", type=click.Choice(list(_PRIORITIES)), default="normal", show_default=True)
+@click.option("--priority", type=click.Choice(list(PRIORITIES)), default="normal", show_default=True)
 @click.option("--wait", is_flag=True, help="Wait for the end: exit 0 done, 1 failed, 3 a question waits.")
 @click.option("--follow", is_flag=True, help="Like --wait, and print what happens.")
 @click.option("--dry-run", is_flag=True, help="Show what would be dispatched; write nothing.")
@@ -91,32 +100,40 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
     """
     here = Here()
     prompt = " ".join(words)
+    if options["file_name"] is not None:
+        from dispatch_queue.cli.batch import submit_file
+
+        return submit_file(here, options["file_name"], options)
     if not (words or items or plan_name or options["title"] or options["name"]):
         return _warm_up(here, options["as_json"])
     if options["model"] != SHELL:
-        _first_run(here)
+        first_run_if_new(here)
     choice = choose(here.config, prompt, options["model"])
-    _check_command(here, choice.backend)
+    check_command(here, choice.backend)
     base = here.project.path
     request = Request(
         prompt=prompt,
         items=items,
-        plan=_read_plan(plan_name) if plan_name else None,
+        plan=read_plan(plan_name) if plan_name else None,
         title=options["title"],
         name=options["name"],
         model=choice.model,
         backend=choice.backend,
         preamble=choice.prompt_addition,
-        isolation=_isolation(options["worktree"], options["shared"], prompt),
+        isolation=isolation(options["worktree"], options["shared"], prompt),
         context=options["context"],
-        read=_read_names(options["read"], base),
+        read=read_names(options["read"], base, Path.cwd()),
         pool=here.config.worker.pool,
-        priority=_PRIORITIES[options["priority"]],
+        priority=PRIORITIES[options["priority"]],
         attempts=options["attempts"],
         timeout=options["timeout"],
         question_default=options["question_default"],
         verify=options["verify"],
         question_timeout=options["question_timeout"] or int(here.config.worker.question_timeout),
+        after=_after(here, options["after"], options["name"]),
+        after_any=options["after_any"],
+        not_before=schedule.not_before(options["at"], options["delay"]),
+        hold=options["hold"],
     )
     if request.isolation is Isolation.WORKTREE:
         from dispatch_queue.project import check_worktree
@@ -136,12 +153,25 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         from dispatch_queue.cli.follow import run
 
         # From the submit on: an agent may have ticked an item by now.
-        since = _SUBMIT_SEQ if sent.created else None
+        since = SUBMIT_SEQ if sent.created else None
         return run(here, [sent.home], quiet=not options["follow"], as_json=options["as_json"], since=since)
-    return Exit.DONE
+    return Exit.FAILED if _failed_at_once(sent) else Exit.DONE
 
 
-def _check_command(here: Here, backend: str) -> None:
+def _after(here: Here, given: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The tasks of the project that `--after` names. Raises BadInput."""
+    names = schedule.names_in(given)
+    if name and name in names:
+        raise BadInput(f"task `{name}` cannot wait for itself", hint="take it out of --after")
+    return tuple(dict.fromkeys(here.task(one).id for one in names))
+
+
+def _failed_at_once(sent: Submitted) -> bool:
+    """Whether a task cannot run because one that it was to wait for has failed."""
+    return sent.created and bool(sent.task.after) and sent.home.standing().state is State.FAILED
+
+
+def check_command(here: Here, backend: str) -> None:
     """Refuse what the local worker cannot start. Workers of a Redis of one's own may have commands of their own.
 
     Raises BadConfig.
@@ -162,7 +192,7 @@ def _check_command(here: Here, backend: str) -> None:
 
 
 def _warm_up(here: Here, as_json: bool) -> int:
-    _first_run(here)
+    first_run_if_new(here)
     default = choose(here.config, "", None).model
     if as_json:
         from dispatch_queue.cli.look import print_json
@@ -174,7 +204,7 @@ def _warm_up(here: Here, as_json: bool) -> int:
     return Exit.DONE
 
 
-def _first_run(here: Here) -> None:
+def first_run_if_new(here: Here) -> None:
     """Without a config file: look for agent CLIs and write one."""
     if (here.home / "config.yaml").exists() or os.environ.get("DISPATCH_TASK_ID"):
         return
@@ -214,7 +244,11 @@ def _dry_run(here: Here, request: Request, choice: Choice, as_json: bool) -> int
 
         print_json({"dry_run": True, "task": dataclasses.asdict(drafted.task), "plan": drafted.plan.decode()})
         return Exit.DONE
-    click.echo(f"Would dispatch `{drafted.task.id}` using {choice.model} ({choice.why}), {request.isolation}. Plan:")
+    click.echo(
+        f"Would dispatch `{drafted.task.id}` using {choice.model} ({choice.why}), {request.isolation}.", nl=False
+    )
+    waits = schedule.waits(drafted.task)
+    click.echo(f" It waits: {waits['reason']}. Plan:" if waits else " Plan:")
     click.echo(drafted.plan.decode(), nl=False)
     return Exit.DONE
 
@@ -223,9 +257,12 @@ def _send(here: Here, sent: Submitted) -> DispatchError | None:
     """Tell Redis of the task, and of what an earlier command could not send; what went wrong, if it did not answer."""
     try:
         store = here.store()
-        from dispatch_queue.mirror import enroll
+        from dispatch_queue.mirror import enroll, sync
 
-        enroll(store, sent.home, sent.task.ref, sent.home.standing())
+        standing = sent.home.standing()
+        enroll(store, sent.home, sent.task.ref, standing)
+        if standing.state is State.WAITING:
+            sync(store, sent.home, sent.task.ref)  # what it waits for may be over
     except DispatchError as error:
         here.mark_unsent()
         return error
@@ -262,6 +299,11 @@ def _report(
             click.echo(f"  {item.number}. {render.line(item.text)}")
         if len(parsed.items) > _SHOWN_ITEMS:
             click.echo(f"  … and {len(parsed.items) - _SHOWN_ITEMS} more")
+        standing = sent.home.standing() if schedule.waits(task) else None
+        if standing is not None and standing.state is State.WAITING:
+            click.echo(f"It waits: {render.line(standing.reason)}")
+        elif standing is not None and standing.state is State.FAILED:
+            click.echo(f"It failed at once: {render.line(standing.reason)}")
     if unreachable is not None:
         click.echo(f"error: {unreachable.message}", err=True)
         click.echo(f"The task `{task.id}` is kept in {sent.home.path};", err=True)

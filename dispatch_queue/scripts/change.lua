@@ -1,9 +1,9 @@
 -- change: one step of a task: state, claim, fields, files, journal, ticket and news, all or nothing.
 -- KEYS     none            see common.lua
 -- ARGV[1]  task            string    project/task
--- ARGV[2]  what to do      json      {token?, guard?, moves?, claim?, fields, entries, node, at, by}
+-- ARGV[2]  what to do      json      {token?, guard?, moves?, claim?, fields, entries, node, once, at, by}
 -- ARGV[3…] files           name, bytes, name, bytes …
--- returns  {"ok", seq, state, token, attempt} · {"refused", state} · {"stale", token held} · {"guard", field value}
+-- returns  {"ok", seq, state, token, attempt} · {"refused", state} · {"stale", token held} · {"guard", state}
 local ref = ARGV[1]
 local want = cjson.decode(ARGV[2])
 local record = key.record .. ref
@@ -13,11 +13,14 @@ local held = tonumber(redis.call('HGET', record, 'token') or '0')
 if state == '' then
   return {'refused', state} -- before the token: a claim is not lost with the data of Redis
 end
+if want.once ~= '' and field(ref, 'once') == want.once then
+  return {'ok', tonumber(field(ref, 'seq')), state, held, tonumber(field(ref, 'attempt'))}
+end
 if want.token and want.token ~= held then
   return {'stale', held}
 end
 if want.guard and field(ref, want.guard[1]) ~= want.guard[2] then
-  return {'guard', field(ref, want.guard[1])}
+  return {'guard', state}
 end
 local target = nil
 if want.moves then
@@ -45,6 +48,9 @@ if target and is_held(state) and not is_held(target) then
   -- The claim ends with the state: whoever held it is stale from here on.
   held = held + 1
   redis.call('HSET', record, 'token', held)
+end
+if want.once ~= '' then
+  redis.call('HSET', record, 'once', want.once)
 end
 for name, value in pairs(want.fields) do
   redis.call('HSET', record, name, value)

@@ -30,7 +30,14 @@ def facts(server: str) -> dict[str, str]:
         "python": platform.python_version(),
         "server": server,
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        "scheduling": _scheduling(),
     }
+
+
+def _scheduling() -> str:
+    """Whether this run goes before other work of the machine: `chrt -r 1 ./dev bench` makes a busy one look idle."""
+    usual = not hasattr(os, "sched_getscheduler") or os.sched_getscheduler(0) == os.SCHED_OTHER
+    return "as everything else" if usual else "real-time: before everything else"
 
 
 def _processor() -> str:

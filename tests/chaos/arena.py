@@ -82,10 +82,10 @@ class Arena:
         self._stop = threading.Event()
         self._data = box.folder / "r"
         self._data.mkdir()
-        self._socket = self._data / "s"
-        self.url = f"unix://{self._socket}?db=0"
+        self.socket = self._data / "s"
+        self.url = f"unix://{self.socket}?db=0"
         box.home.mkdir(mode=0o700)
-        (box.home / "config.yaml").write_text(f"worker: {{slots: {SLOTS}, drain: 0, backends: [shell]}}\n")
+        self.configure()
         box.env["DISPATCH_REDIS_URL"] = self.url
         box.make_repository()
         self.server = self._keep("server", self._start_server)
@@ -94,6 +94,11 @@ class Arena:
         self._thread.start()
         self.await_server()
         self.workers: list[Kept] = []
+
+    def configure(self, *, slots: int = SLOTS, drain: int = 0) -> None:
+        """For the workers that are started from now on."""
+        text = f"worker: {{slots: {slots}, drain: {drain}, backends: [shell]}}\n"
+        (self.box.home / "config.yaml").write_text(text)
 
     def close(self) -> None:
         """End all, workers first. What a worker leaves behind is the sandbox's to tell."""
@@ -119,7 +124,7 @@ class Arena:
                     kept.look(time.monotonic())
 
     def _start_server(self) -> subprocess.Popen[bytes]:
-        return self._start("server", server_argv(server_binary(), self._socket, self._data), self.box.env)
+        return self._start("server", server_argv(server_binary(), self.socket, self._data), self.box.env)
 
     def _start(self, name: str, argv: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with self.log_of(name).open("ab") as log:

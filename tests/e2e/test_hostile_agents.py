@@ -35,6 +35,7 @@ from tests.support.waiting import wait_for
 
 S = State
 MIB = 1024 * 1024
+ENDS_WITHIN_SECONDS = 40.0
 CANARY = "canary-7f3a9c51-for-no-eyes"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # by a terminal
 ISOLATIONS = pytest.mark.parametrize("isolation", ["--shared", "--worktree"])
@@ -68,7 +69,7 @@ class Prey(Project):
             return record if record.state in (S.DONE, S.FAILED) and copy_of(self, task).standing().final else None
 
         try:
-            record = wait_for(over, f"`{task}` to end", 20)
+            record = wait_for(over, f"`{task}` to end", ENDS_WITHIN_SECONDS)
         except AssertionError as error:
             worker = (self.home / "run/worker.log").read_text(errors="replace")[-3000:]
             raise AssertionError(f"{error}\n{worker}") from None
@@ -84,7 +85,7 @@ class Prey(Project):
         assert [path.name for path in self.outside.iterdir()] == ["own.txt"]
         assert (self.outside / "own.txt").read_text() == CANARY
         said = [self.shown("ls"), self.shown("show", task), self.shown("watch", task), self.shown("ls", "--json")]
-        said += [self.shown("logs", task, ok=(0, 2))]
+        said += [self.shown("logs", task, ok=(0, 1, 2))]
         assert all(CANARY not in each.stdout + each.stderr for each in said)
         assert found_in(self.project, self.home) == []
         do(self, items=("Next: `true`",))
@@ -238,7 +239,7 @@ def test_what_can_be_set_right_is_and_the_task_goes_on(box: Prey, model: str) ->
     assert marks_of(box, task) == "xx"
     assert (box.task(task) / "task.yaml").read_bytes() == asked
     entries = journal(box, task)
-    assert states_of(box, task)[0] is S.QUEUED or model in ("removes_the_journal", "fills_the_journal")
+    assert states_of(box, task)[0] is S.QUEUED or "journal" in model  # what it took away was in no other place
     assert states_of(box, task)[-1] is S.DONE
     assert [entry.seq for entry in entries] == sorted({entry.seq for entry in entries})
     assert all(entry.facts.get("reason") != "forged" for entry in entries)
@@ -311,7 +312,7 @@ def test_control_sequences_are_shown_and_not_obeyed(box: Prey, isolation: str) -
     ]  # fmt: skip
     box.run("answer", task, "no")
 
-    assert all("owned" in done.stdout for done in said)
+    assert [done for done in said if "owned" not in done.stdout] == []
     box.ended(task, S.DONE)
     box.unharmed(task)
 

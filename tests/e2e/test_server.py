@@ -97,12 +97,13 @@ def test_commands_that_only_look_start_nothing(box: Sandbox) -> None:
 
 
 def test_down_leaves_no_process_whatever_the_agents_do(box: Sandbox) -> None:
+    configure(box, worker={"drain": 0.1})
     task = submit(box, "--item", "Crowd", model="leaves_a_crowd")
     await_state(box, task, S.RUNNING)
     crowd = wait_for(lambda: workspace_of(box, task) / "crowd", "the workspace")
     wait_for(lambda: len(list(crowd.iterdir())) == 5, "five processes")
 
-    down = box.run("down", "--drain", "0")
+    down = box.run("down")
 
     assert processes_of(box.folder) == []
     assert down.stdout == "worker: stopped\nserver: stopped\n"
@@ -116,14 +117,14 @@ def test_up_says_what_it_started(box: Sandbox) -> None:
 
 def test_running_tasks_are_given_back_by_down_and_go_on_after_up(box: Sandbox, gate: Gate) -> None:
     box.make_repository()
-    configure(box, worker={"slots": 2})
+    configure(box, worker={"slots": 2, "drain": 0.1})
     items = ("One: `echo x >> $DISPATCH_TASK_ID.txt`", gate.item, "Look: `cat $DISPATCH_TASK_ID.txt`")
     running = [submit(box, f"--{name}", "--title", name, items=items) for name in ("shared", "worktree")]
     for task in running:
         wait_for(lambda task=task: marks_of(box, task) == "x__", "the first tick")  # type: ignore[misc]
     queued = submit(box, "--title", "Queued", items=("Work: `true`",))
 
-    box.run("down", "--drain", "0")
+    box.run("down")
     between = [(state_of(box, task), copy_of(box, task).standing().reason) for task in (*running, queued)]
     gate.open()
     box.run("up")
@@ -285,7 +286,9 @@ def remote(box: Sandbox, redis_url: str) -> Sandbox:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_worker_is_started_as_celery_or_as_dispatch(remote: Sandbox, command: str) -> None:
     remote.make_repository()
-    tasks = [submit(remote, isolation, items=("Work: `true`", "ask: Go on?")) for isolation in ("--shared", "--worktree")]
+    tasks = [
+        submit(remote, isolation, items=("Work: `true`", "ask: Go on?")) for isolation in ("--shared", "--worktree")
+    ]
     assert [state_of(remote, task) for task in tasks] == [S.QUEUED, S.QUEUED]
 
     worker = Background(COMMANDS[command], env=remote.env, cwd=remote.project)

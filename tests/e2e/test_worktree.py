@@ -143,7 +143,9 @@ def test_a_second_attempt_goes_on_with_what_the_first_left_uncommitted(project: 
 def test_two_tasks_at_once_do_not_see_each_other(project: Project, tmp_path: Path) -> None:
     gates = [Gate(tmp_path / name) for name in ("a", "b")]
     tasks = [
-        submit(project, "--worktree", "--title", gate.path.name, items=(f"Write: `echo {gate.path} > new.txt`", gate.item))
+        submit(
+            project, "--worktree", "--title", gate.path.name, items=(f"Write: `echo {gate.path} > new.txt`", gate.item)
+        )
         for gate in gates
     ]
     for task in tasks:

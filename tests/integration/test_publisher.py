@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dispatch_queue import mirror, plan
+from dispatch_queue import plan
 from dispatch_queue.change import Changed, Record, step
+from dispatch_queue.errors import StoreDown
 from dispatch_queue.home import dispatch_home
 from dispatch_queue.mirror import publish_note, push, sync
 from dispatch_queue.producer import Request, record_locally
@@ -58,7 +60,7 @@ class Running:
         assert found is not None
         return found
 
-    def change(self, event: Event, **more: object) -> Changed:
+    def change(self, event: Event, **more: Any) -> Changed:
         return self.store.change(self.ref, step(event, at=AT, by="w:1", **more))
 
     def turn(self, words: set[str]) -> bool:
@@ -184,7 +186,7 @@ def test_what_happens_while_redis_is_away_is_told_afterwards_once(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "change", lambda *_: (_ for _ in ()).throw(mirror.StoreDown("away")))
+        patch.setattr(Store, "change", lambda *_: (_ for _ in ()).throw(StoreDown("away")))
         running.tick("x", " ")
         running.turn(FILES)
         running.write("ipc/001.question", "which?\n")
@@ -197,3 +199,23 @@ def test_what_happens_while_redis_is_away_is_told_afterwards_once(
 
     assert running.events() == ["submit", "claim", "tick", "ask", "tick"]
     assert running.home.plan().done == 2
+
+
+def test_what_was_published_though_its_answer_was_lost_is_in_the_journal_once(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = Store.change
+
+    def answer_lost(*given: Any) -> Changed:
+        change(*given)
+        raise StoreDown("the connection broke")
+
+    for mark in "x!":
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "change", answer_lost)
+            running.tick(mark, mark)
+            running.turn(FILES)
+            running.turn(FILES)
+        running.turn(NEWS)
+
+    assert running.events() == ["submit", "claim", "tick", "tick", "tick", "tick"]

@@ -258,6 +258,31 @@ def test_a_guard_on_a_field_that_is_not_there_wants_it_empty(store: Store) -> No
     assert store.change(REF, Change(entries=[], guard=("worker", ""), fields={"worker": "w"})).state is S.QUEUED
 
 
+def test_a_change_that_is_sent_again_because_its_answer_was_lost_happens_once(store: Store) -> None:
+    enroll(store)
+    taken = claim(store)
+    tick = Change(entries=[draft("tick", at=AT, by="h:1")], token=taken.token, once="a", files={"plan.md": b"x"})
+
+    first = store.change(REF, tick)
+    store.change(REF, Change(entries=[draft("note", at=AT, by="h:1", text="x")]))
+    again = store.change(REF, tick)
+
+    assert (again.state, again.attempt, again.token) == (first.state, first.attempt, first.token)
+    assert [event for _, event, _ in events(store)] == ["claim", "tick", "note"]
+
+
+def test_the_end_of_a_claim_that_is_sent_again_is_no_lost_claim(store: Store) -> None:
+    enroll(store)
+    taken = claim(store)
+
+    ended = [do(store, E.GIVE_BACK, token=taken.token, once="end") for _ in range(2)]
+
+    assert [one.state for one in ended] == [S.QUEUED, S.QUEUED]
+    assert queue_length(store) == 2
+    with pytest.raises(ClaimLost):
+        do(store, E.GIVE_BACK, token=taken.token, once="another")
+
+
 @pytest.mark.parametrize(
     ("way", "sent"),
     [

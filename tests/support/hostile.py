@@ -18,7 +18,7 @@ from types import FunctionType
 PATIENCE_SECONDS = 60.0
 MIB = 1024 * 1024
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\u2066"
-FAR = 10**15  # a seq that no journal reaches
+FAR = 10**11  # a seq that no journal reaches
 
 
 def command(name: str, secret: Path, outside: Path) -> str:
@@ -210,7 +210,7 @@ def tells_the_terminal_what_to_do(_secret: Path, _outside: Path) -> None:
     place.write_text(f"# {ESCAPES}\n\n- [?] item {ESCAPES}\n  note {ESCAPES}\n")
     (_task() / "output.md").write_text(ESCAPES)
     (_task() / "ipc/001.question").write_text(f"question {ESCAPES}\n")
-    (_task() / "attempts/7").mkdir()
+    (_task() / "attempts/7").mkdir(parents=True)
     (_task() / "attempts/7/result.json").write_text(json.dumps({"end": ESCAPES, "reason": ESCAPES, "host": 7}))
     _until(lambda: (_task() / "ipc/001.answer").exists())
     place.write_text(f"- [x] item {ESCAPES}\n")
@@ -247,10 +247,11 @@ def _entry(seq: object, event: str, state: str, **facts: object) -> str:
 
 
 def forges_the_end_of_its_task(_secret: Path, _outside: Path) -> None:
-    """Says in the journal, far ahead of all that can come, that it is done; then ticks and fails."""
-    _forge(_entry(FAR, "finish", "done"))
+    """Says in the journal, far ahead of all that can come, that it is done; ticks one item, and fails the next time."""
+    _forge(_entry(10**15, "finish", "done"), _entry(FAR, "finish", "done"))
+    if _attempt() > 1:
+        sys.exit(3)
     _tick(1)
-    sys.exit(3 if _attempt() > 1 else 0)
 
 
 def forges_the_next_entries(_secret: Path, _outside: Path) -> None:

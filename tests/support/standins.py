@@ -47,6 +47,11 @@ def _finish() -> int:
     return 0
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition() and time.monotonic() < deadline:
@@ -81,7 +86,7 @@ def ticks_one(*_: str) -> int:
 
 def ticks_none(*_: str) -> int:
     """Says that all is well and leaves."""
-    print("All done!")
+    _say("All done!")
     return 0
 
 
@@ -93,14 +98,14 @@ def ticks_all_but_forgets_to_finish(*_: str) -> int:
 
 def kills_itself(*_: str) -> int:
     """Ends by SIGKILL, with some last words."""
-    print("out of memory?", flush=True)
+    _say("out of memory?")
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
 
 
 def exits_3(*_: str) -> int:
     """Fails as a program does that does not know its options."""
-    print("unknown option --fast", file=sys.stderr)
+    sys.stderr.write("unknown option --fast\n")
     return 3
 
 
@@ -108,7 +113,7 @@ def plans_itself(*_: str) -> int:
     """Replaces the plan by steps of its own, works through them, and reports; its prompt must tell it to."""
     prompt = sys.stdin.read()
     if "replace that item in plan.md" not in prompt:
-        print("nobody told me to plan")
+        _say("nobody told me to plan")
         return 1
     _put("output.md", f"{prompt}\nplan\n{_plan()}")
     _put("plan.md", "# Mine\n\n- [ ] Look\n- [ ] Think\n- [ ] Report\n")
@@ -147,7 +152,7 @@ def blocks_twice(*_: str) -> int:
 
 
 def leaves_a_crowd(*_: str) -> int:
-    """Starts five processes, in sessions of their own, of which some ignore SIGTERM; each leaves its pid in `crowd/`."""
+    """Becomes five processes in three sessions, two of which ignore SIGTERM; each leaves its pid in `crowd/`."""
     crowd = Path("crowd")
     crowd.mkdir()
     for _number in range(2):

@@ -40,14 +40,16 @@ class Project(Sandbox):
         assert not left, "processes left by the project:\n" + "\n".join(left) + f"\n`dispatch cancel`: {cancelled}"
 
 
-def configure(box: Sandbox, commands: Mapping[str, str] | None = None, *, worker: Mapping[str, object] = {}) -> None:  # noqa: B006
+def configure(
+    box: Sandbox, commands: Mapping[str, str] | None = None, *, worker: Mapping[str, object] | None = None
+) -> None:
     """Write a config.yaml: every stand-in as a back end and a model of its name, and `commands` besides."""
     backends = {name: standins.command(name) for name in standins.STANDINS} | dict(commands or {})
     config = {
         "default": "shell",
         "backends": {name: {"command": command} for name, command in backends.items()},
         "models": {name: {"backend": name} for name in backends},
-        "worker": dict(worker),
+        "worker": dict(worker or {}),
     }
     box.home.mkdir(mode=0o700, exist_ok=True)
     (box.home / "config.yaml").write_text(json.dumps(config, indent=2))  # JSON is YAML

@@ -122,7 +122,9 @@ notify: {on: done}
     ).config
 
     assert config.redis == RedisSection("redis://example.invalid:6379/0")
-    assert config.worker == WorkerSection(slots=4, question_timeout=90.0, drain=2.5, backends=("claude", "shell"), pool="big")
+    assert config.worker == WorkerSection(
+        slots=4, question_timeout=90.0, drain=2.5, backends=("claude", "shell"), pool="big"
+    )
     assert config.backends == {"mine": Backend("my-agent --fast", ("MY_KEY", "MY_OTHER_*"))}
     assert (config.limits, config.fallback, config.notify) == ({"opus": "2"}, {"opus": ["sonnet"]}, {"on": "done"})
 

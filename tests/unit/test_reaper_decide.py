@@ -13,7 +13,8 @@ WINDOW = DEAD_AFTER.total_seconds()
 
 
 def record(ref: Ref = REF, **known: str) -> Record:
-    return Record.read(ref, {"state": "running", "token": "3", "beat": "7", "worker": "box:1", "attempts": "3", **known})
+    fields = {"state": "running", "token": "3", "beat": "7", "worker": "box:1", "attempts": "3"}
+    return Record.read(ref, fields | known)
 
 
 def test_a_claim_is_dead_when_its_heartbeat_stands_still_for_the_whole_window() -> None:
@@ -34,7 +35,7 @@ def test_a_heartbeat_begins_the_window_anew() -> None:
 def test_a_new_claim_begins_the_window_anew() -> None:
     seen = observe({}, [record()], now=100.0)
 
-    assert observe(seen, [record(token="5")], now=104.0)[REF] == Sight(5, 7, 104.0)
+    assert observe(seen, [record(**{"token": "5"})], now=104.0)[REF] == Sight(5, 7, 104.0)
 
 
 def test_a_claim_that_ended_is_forgotten() -> None:

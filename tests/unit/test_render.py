@@ -290,6 +290,7 @@ def test_a_task_as_data_has_null_for_what_is_unknown() -> None:
         "items": {"done": 0, "total": 0},
         "plan": [],
         "questions": [],
+        "quiet": None,
         "branch": None,
         "worker": None,
         "created": None,

@@ -222,7 +222,12 @@ FAILED = ProcessExit(code=1)
                 check="1 ok\n2 failed",
             ),
         ),
-        (FAILED, None, True, Verdict(Event.FAIL, "verify: the check ended with exit status 1; its last line: 2 failed")),
+        (
+            FAILED,
+            None,
+            True,
+            Verdict(Event.FAIL, "verify: the check ended with exit status 1; its last line: 2 failed"),
+        ),
     ],
 )
 def test_the_end_of_a_check_means(exit: ProcessExit, stop: Stop | None, before: bool, verdict: Verdict | None) -> None:
