@@ -357,6 +357,7 @@ class HomeMirror:
         base = registry.path_of(self._home, ref.project)
         home = TaskDir(base, ref.task) if base is not None else None
         if home is None or not home.exists():
+            self._known.discard(ref)  # it may be in the making
             return
         standing = _both(self._store, home, ref, level=logging.DEBUG if again else logging.WARNING)
         if standing is None:

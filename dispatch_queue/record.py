@@ -177,7 +177,11 @@ def parse_entry(line: str) -> Entry:
     except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not an entry: {error!r}") from error
     missing = {"total"} if "done" in values else {"question"} if entry.event in (Event.ASK, Event.ANSWER) else set()
-    if not 0 <= entry.seq <= LAST_SEQ or missing - values.keys() or any(type(values.get(name, 0)) is not int for name in _NUMBERS):
+    if (
+        not 0 <= entry.seq <= LAST_SEQ
+        or missing - values.keys()
+        or any(type(values.get(name, 0)) is not int for name in _NUMBERS)
+    ):
         raise ValueError("not an entry: a number is missing or is none")
     return entry
 

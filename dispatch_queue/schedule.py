@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from dispatch_queue import when
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, Refused
-from dispatch_queue.mirror import actor
-from dispatch_queue.record import Ref, Standing, Task
+from dispatch_queue.mirror import actor, sync
+from dispatch_queue.record import Ref, Task
 from dispatch_queue.states import Event, State
+from dispatch_queue.taskdir import TaskDir
 
 if TYPE_CHECKING:
     from dispatch_queue.store import Store
@@ -54,8 +55,9 @@ def names_in(given: Iterable[str]) -> list[str]:
     return names
 
 
-def hold(store: "Store", ref: Ref, standing: Standing, *, clock: Clock = SYSTEM) -> None:
+def hold(store: "Store", home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> None:
     """Keep a queued or waiting task from starting until it is released. Raises Refused for another one, StoreDown."""
+    standing = sync(store, home, ref)
     from dispatch_queue.change import step
 
     change = step(

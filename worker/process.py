@@ -10,18 +10,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from dispatch_queue.errors import DispatchError
+from dispatch_queue.record import Ref
+from dispatch_queue.taskdir import TASKS, TaskDir
 
 MARK_VARIABLE: Final = "DISPATCH_TREE"
 READ_BYTES: Final = 65536
 START_WITHIN: Final = timedelta(seconds=30)  # a warden needs 15 ms; a machine that swaps needs longer
 SWEEP_WITHIN: Final = timedelta(seconds=10)
+_ABOVE_TASK: Final = TASKS.count("/") + 1  # of the parents of a task's folder: the workspace
 
 
 @dataclass(frozen=True)
@@ -273,9 +276,35 @@ def sweep(mark: str, *, session: int | None = None) -> int:
     For the tree of a warden that died; `session` is the one it led. Returns how many processes were killed.
     Stops after 10 s, with what cannot be killed left.
     """
+    return _kill(lambda pid, environ: session == os.getsid(pid) or environ().get(MARK_VARIABLE) == mark)
+
+
+def sweep_attempts(ref: Ref, *, until: int) -> int:
+    """Kill what is left on this host of a task's attempts up to number `until`, wardens and all below them too.
+
+    For attempts that nobody may run any more, whose worker and warden died at once, or whose worker is frozen. Returns
+    how many processes were killed. Stops after 10 s, with what cannot be killed left.
+    """
+
+    def belongs(_pid: int, environ: Callable[[], Mapping[str, str]]) -> bool:
+        told = environ()
+        if told.get("DISPATCH_TASK_ID") != ref.task or MARK_VARIABLE not in told:
+            return False
+        number, folder = told.get("DISPATCH_ATTEMPT", ""), Path(told.get("DISPATCH_TASK_DIR", ""))
+        if not number.isdecimal() or int(number) > until or len(folder.parents) <= _ABOVE_TASK:
+            return False
+        try:
+            return TaskDir(folder.parents[_ABOVE_TASK], ref.task).task().project == ref.project
+        except (DispatchError, OSError):
+            return False  # the folder is gone: its attempt ends by that
+
+    return _kill(belongs)
+
+
+def _kill(belongs: Callable[[int, Callable[[], Mapping[str, str]]], bool]) -> int:
     killed: set[int] = set()
     deadline = time.monotonic() + SWEEP_WITHIN.total_seconds()
-    while (left := _living(mark, session)) and time.monotonic() < deadline:
+    while (left := _living(belongs)) and time.monotonic() < deadline:
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -284,8 +313,11 @@ def sweep(mark: str, *, session: int | None = None) -> int:
     return len(killed)
 
 
-def _living(mark: str, session: int | None) -> list[int]:
-    """What `sweep` kills, parents before children."""
+def _living(belongs: Callable[[int, Callable[[], Mapping[str, str]]], bool]) -> list[int]:
+    """The living processes for which `belongs` is true of their id and environment, and all below them.
+
+    Parents before children.
+    """
     import psutil
 
     children: dict[int, list[int]] = {}
@@ -295,7 +327,7 @@ def _living(mark: str, session: int | None) -> list[int]:
             continue
         children.setdefault(process.info["ppid"], []).append(process.pid)
         with contextlib.suppress(OSError, psutil.Error):
-            if session == os.getsid(process.pid) or process.environ().get(MARK_VARIABLE) == mark:
+            if belongs(process.pid, process.environ):
                 found[process.pid] = None
     todo = list(found)
     while todo:

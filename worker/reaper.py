@@ -18,6 +18,7 @@ from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.store import Store
 from dispatch_queue.tickets import ref_in
 from worker.heartbeat import HEARTBEAT_EVERY
+from worker.process import sweep_attempts
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ def lose(record: Record, *, at: str) -> Change:
 class Reaper:
     """One thread."""
 
-    def __init__(self, store: Store, *, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, store: Store, *, host: str, clock: Clock) -> None:
+        self._store, self._host, self._clock = store, host, clock
         self._seen: dict[Ref, Sight] = {}
         self._missing: dict[Ref, int] = {}
         self._stop = threading.Event()
@@ -120,6 +121,9 @@ class Reaper:
                 self._store.change(ref, lose(record, at=stamp(self._clock.now())))
             except (ClaimLost, Refused) as error:
                 log.info("%s is not taken back: %s", ref, error, extra={"action": "reap_raced"})
+                continue
+            if record.worker.rpartition(":")[0] == self._host and (killed := sweep_attempts(ref, until=record.attempt)):
+                log.warning("killed %d processes left of %s", killed, ref, extra={"action": "reap_sweep"})
 
     def _let_go(self) -> None:
         for ref in self._store.due():

@@ -18,7 +18,7 @@ def hold(tasks: tuple[str, ...]) -> int:
     here = Here()
 
     def act(home: TaskDir, ref: Ref) -> str:
-        schedule.hold(here.store(), ref, home.standing())
+        schedule.hold(here.store(), home, ref)
         return f"Holding `{home.id}`. It goes on with: dispatch release {home.id}"
 
     return each(here, tasks, act)

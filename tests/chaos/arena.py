@@ -206,8 +206,8 @@ class Arena:
         """Wait until the home copy says so; fails at once when the task ends otherwise."""
 
         def reached() -> State | None:
-            now = self.standing(ref).state
-            return now if now in states or self.standing(ref).final else None
+            now = self.standing(ref)
+            return now.state if now.state in states or now.final else None
 
         try:
             found = wait_for(reached, f"{ref.task} to be {' or '.join(states)}", limit)

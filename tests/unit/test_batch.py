@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dispatch_queue import batch, taskdir
+from dispatch_queue import batch, producer, taskdir
 from dispatch_queue.batch import KEYS, Asked, BadBatch, Node
 from dispatch_queue.errors import BadInput, UntrustedPath
 from dispatch_queue.producer import Request
@@ -205,6 +205,14 @@ def test_a_name_given_twice_counts_once() -> None:
     assert order(text)["go"] == ("build",)
 
 
+TWO_CYCLES = """\
+- {name: a, items: [x], after: b}
+- {name: b, items: [x], after: a}
+- {name: c, items: [x], after: d}
+- {name: d, items: [x], after: [c, a]}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
@@ -214,8 +222,7 @@ def test_a_name_given_twice_counts_once() -> None:
             [(1, "tasks wait for each other: `a` → `c` → `b` → `a`")],
         ),
         (
-            "- {name: a, items: [x], after: b}\n- {name: b, items: [x], after: a}\n"
-            "- {name: c, items: [x], after: d}\n- {name: d, items: [x], after: [c, a]}\n",
+            TWO_CYCLES,
             [(1, "tasks wait for each other: `a` → `b` → `a`"), (3, "tasks wait for each other: `c` → `d` → `c`")],
         ),
         ("- {name: a, items: [x], after: [b, c]}", [(1, "`after`: no task 'b'"), (1, "`after`: no task 'c'")]),
@@ -284,7 +291,7 @@ def test_the_same_file_is_dispatched_once(project: Path, own_home: Path) -> None
 def test_another_content_under_a_name_leaves_nothing_of_the_file(project: Path, own_home: Path) -> None:
     written(project, own_home, "- {name: b, items: [other]}\n")
 
-    with pytest.raises(BadBatch, match="tasks.yaml:3: task `b` was dispatched before with other content"):
+    with pytest.raises(BadBatch, match="yaml:3: task `b` was dispatched before with other content"):
         written(project, own_home)
     assert taskdir.known_names(project) == ["b"]
 
@@ -309,7 +316,7 @@ def test_an_id_that_is_taken_at_the_last_moment_leaves_nothing(
     TaskDir(project, "two").path.mkdir()
 
     with pytest.raises(FileExistsError):
-        taskdir.create_all(project, [(one.task, one.plan, batch.producer.first_entry(one)) for one in drafts])
+        taskdir.create_all(project, [(one.task, one.plan, producer.first_entry(one)) for one in drafts])
 
     assert taskdir.known_names(project) == ["old", "two"]
     assert [one.task.id for one in written(project, own_home, "- {title: Two, items: [x]}\n")] == ["two-2"]

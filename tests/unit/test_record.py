@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dispatch_queue.errors import BadInput
 from dispatch_queue.record import (
+    LAST_SEQ,
     Entry,
     Isolation,
     NewerFormat,
@@ -156,14 +157,16 @@ def test_what_is_no_ref_is_refused(text: str) -> None:
 
 FACTS = st.dictionaries(
     st.text(string.ascii_lowercase, min_size=1).filter(
-        lambda key: key not in {"seq", "state", "event", "at", "by", "done", "total", "question", "attempt"}
+        lambda key: (
+            key not in {"seq", "state", "event", "at", "by", "done", "total", "question", "attempt", "token", "tries"}
+        )
     ),
     st.one_of(ANY_TEXT, st.integers(-(10**9), 10**9), st.booleans(), st.none()),
     max_size=4,
 )
 ENTRIES = st.builds(
     Entry,
-    seq=st.integers(0, 2**53),
+    seq=st.integers(0, LAST_SEQ),
     at=ANY_TEXT,
     event=ANY_TEXT,
     by=ANY_TEXT,
@@ -202,6 +205,7 @@ def test_a_draft_with_seq_and_state_put_in_front_is_the_entry(entry: Entry) -> N
         '{"seq":null,"event":"tick","at":"x","by":"y"}',
         '{"seq":Infinity,"event":"tick","at":"x","by":"y"}',
         '{"seq":-1,"event":"tick","at":"x","by":"y"}',
+        f'{{"seq":{LAST_SEQ + 1},"event":"tick","at":"x","by":"y"}}',
         '{"seq":1,"event":"tick","at":"x","by":"y","state":"flying"}',
         '{"seq":1,"event":"tick","at":"x","by":"y","state":["done"]}',
         '{"seq":1,"event":"tick","at":"x","by":"y","done":1}',

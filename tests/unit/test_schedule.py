@@ -113,12 +113,11 @@ def test_a_journal_that_says_nonsense_names_no_task_to_wait_for(facts: dict[str,
 
 def test_a_retry_with_another_model_is_what_the_next_attempt_runs_with() -> None:
     task = producer.draft(Request(items=("one",), model="opus", backend="claude", preamble="p"), project_id="p").task
-    chosen = {"model": "gpt", "backend": "codex", "preamble": ""}
     failed = fold([first(), entry(2, "fail", State.FAILED, model="of somebody else")])
-    retried = step(failed, entry(3, "retry", State.QUEUED, **chosen))
+    retried = step(failed, entry(3, "retry", State.QUEUED, model="gpt", backend="codex", preamble=""))
 
     assert current(task, failed) == task
-    assert current(task, retried) == replace(task, **chosen)
+    assert current(task, retried) == replace(task, model="gpt", backend="codex", preamble="")
     assert current(task, step(retried, entry(4, "retry", State.QUEUED))).model == "gpt"
     assert current(task, Standing()) == task
 

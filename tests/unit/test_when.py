@@ -25,7 +25,16 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86400), ("1h30m", 5400), ("1h 30m", 5400), ("0s", 0), ("2H", 7200)],
+    [
+        ("90s", 90),
+        ("10m", 600),
+        ("2h", 7200),
+        ("1d", 86400),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        ("0s", 0),
+        ("2H", 7200),
+    ],
 )
 def test_a_delay_is_a_number_with_its_unit(text: str, seconds: int) -> None:
     assert when.parse_delay(text) == timedelta(seconds=seconds)
