@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from dispatch_queue import files, ipc, plan, taskdir
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, Refused
-from dispatch_queue.mirror import actor, routing
+from dispatch_queue.home import actor
+from dispatch_queue.mirror import routing
 from dispatch_queue.plan import Mark
 from dispatch_queue.producer import Request
 from dispatch_queue.record import Ref, Standing, Task, current

@@ -43,3 +43,8 @@ def host_name() -> str:
     given = os.environ.get("DISPATCH_HOST") or os.uname().nodename.partition(".")[0]
     plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in given.lower())
     return plain.strip("-") or "localhost"
+
+
+def actor() -> str:
+    """Who acts, for a journal: `host:pid`."""
+    return f"{host_name()}:{os.getpid()}"

@@ -6,7 +6,6 @@ host does this all the time (`HomeMirror`, in a worker); where none does, every 
 
 import contextlib
 import logging
-import os
 import threading
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from dispatch_queue import files, ids, ipc, keys, plan, registry, taskdir, when
 from dispatch_queue.change import Change, GuardFailed, Pulled, Waits, step, write_questions
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, DispatchError, Refused, StoreDown, UntrustedPath
-from dispatch_queue.home import host_name
+from dispatch_queue.home import actor
 from dispatch_queue.locks import MIRROR, trying
 from dispatch_queue.record import Isolation, Ref, Standing, Task, current, draft, fold, notes_of
 from dispatch_queue.states import HELD, Event, FailReason, State
@@ -27,11 +26,6 @@ log = logging.getLogger(__name__)
 
 LISTEN_SECONDS = 1.0  # how soon a stop is noticed
 RETRY_SECONDS = 1.0  # after Redis was away
-
-
-def actor() -> str:
-    """Who acts, for the journal: `host:pid`."""
-    return f"{host_name()}:{os.getpid()}"
 
 
 def routing(task: Task) -> dict[str, str | int]:

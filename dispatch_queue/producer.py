@@ -11,8 +11,7 @@ from types import MappingProxyType
 from dispatch_queue import ids, ipc, plan, registry, schedule, taskdir
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, Refused
-from dispatch_queue.home import host_name
-from dispatch_queue.mirror import actor
+from dispatch_queue.home import actor, host_name
 from dispatch_queue.project import Project, ensure
 from dispatch_queue.record import Entry, Isolation, Ref, Task
 from dispatch_queue.states import FINAL, Event, after
@@ -281,7 +280,7 @@ def cancel(store: "Store", ref: Ref, *, clock: Clock = SYSTEM) -> "Record":
         until = clock.monotonic() + CANCEL_WAIT_SECONDS
         while record.worker and clock.monotonic() < until:
             now = store.record(ref)
-            if now is None or not now.worker:
+            if now is None or not now.worker or now.worker not in store.workers():
                 break
             listener.next()
     finally:

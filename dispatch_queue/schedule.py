@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from dispatch_queue import when
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, Refused
-from dispatch_queue.mirror import actor, sync
+from dispatch_queue.home import actor
+from dispatch_queue.mirror import sync
 from dispatch_queue.record import Ref, Task
 from dispatch_queue.states import Event, State
 from dispatch_queue.taskdir import TaskDir

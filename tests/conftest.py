@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from tests.support import sandbox as sandboxes
 from tests.support.processes import end_processes_of
@@ -35,6 +36,9 @@ GIT_CONFIG: Final = """\
 [advice]
     detachedHead = false
 """
+
+settings.register_profile("ours", deadline=None)  # a busy machine is no fault of a test
+settings.load_profile("ours")
 
 # What the caller has set for its own work would steer ours: a git hook, an agent's task, another Redis.
 FOREIGN: Final = ("DISPATCH_", "GIT_", "CELERY_", "REDIS_", "FLOWER_", "XDG_")

@@ -9,7 +9,8 @@ from dispatch_queue import files, plan, registry
 from dispatch_queue.change import Changed, Record, step
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import DispatchError, Refused, StoreDown
-from dispatch_queue.mirror import actor, sync
+from dispatch_queue.home import actor
+from dispatch_queue.mirror import sync
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Ref, Task
 from dispatch_queue.states import Event, FailReason, State
@@ -135,7 +136,7 @@ class Attempt:
         )
         for notice in prepared.notices:
             publisher.note("warning", text=notice)
-        publisher.begin(live)
+        publisher.begin(live, has_default=bool(task.question_default))
         publisher.ticked = lambda: self._services.saver.soon(place)
         with (
             open(handle, "ab", buffering=0, closefd=False) as stream,

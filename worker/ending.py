@@ -11,7 +11,8 @@ from dispatch_queue import files, ipc, taskdir
 from dispatch_queue.change import Change, Changed, Record, step, write_questions
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import BadInput, ClaimLost, DispatchError, Refused, StoreDown, UntrustedPath
-from dispatch_queue.mirror import actor, enroll
+from dispatch_queue.home import actor
+from dispatch_queue.mirror import enroll
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Isolation, draft
 from dispatch_queue.states import Event, FailReason, State

@@ -1,6 +1,6 @@
 """The words an agent gets: the plan's rules, what was asked, and on a later attempt what happened before."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from dispatch_queue import taskdir
 from dispatch_queue.plan import Plan
@@ -40,13 +40,14 @@ def build(
     *,
     attempt: int,
     branch: str | None,
-    exchanges: Mapping[str, str],
+    exchanges: Sequence[tuple[str, str]],
+    waiting: Sequence[str] = (),
     has_context: bool,
     check: str = "",
 ) -> str:
     """The prompt of an attempt.
 
-    `exchanges` maps each question that was answered so far to its answer; `check` is what the failed check said.
+    `exchanges` are the questions that were answered so far with their answers, `waiting` those that still wait; `check` is what the failed check said.
     """
     folder = f"{taskdir.TASKS}/{task.id}"
     parts = []
@@ -64,9 +65,15 @@ def build(
         )
     if exchanges:
         said = "\n".join(
-            f"- Question: {_quoted(question)}\n  Answer: {_quoted(answer)}" for question, answer in exchanges.items()
+            f"- Question: {_quoted(question)}\n  Answer: {_quoted(answer)}" for question, answer in exchanges
         )
         parts.append(f"Questions that were answered before:\n{said}\n")
+    if waiting:
+        open_ones = "\n".join(f"- {_quoted(question)}" for question in waiting)
+        parts.append(
+            f"Asked before, and not answered yet:\n{open_ones}\n"
+            "If you cannot go on without the answer, ask again in the same words.\n"
+        )
     context = _context(task, branch)
     if context:
         parts.append(f"Context:\n{context}\n")

@@ -12,7 +12,8 @@ from dispatch_queue import ipc, taskdir
 from dispatch_queue.change import Change, Changed, Record, step, write_questions
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
-from dispatch_queue.mirror import actor, enroll, publish_answer
+from dispatch_queue.home import actor
+from dispatch_queue.mirror import enroll, publish_answer
 from dispatch_queue.record import draft
 from dispatch_queue.states import Event, State
 from dispatch_queue.taskdir import TaskDir
@@ -50,10 +51,15 @@ class Publisher:
             self.note("warning", text=f"question {number} got its default answer: nobody answered in time")
         return bool(open_ones)
 
-    def begin(self, live: LiveCopy) -> None:
-        """Take up the questions that an earlier attempt left open."""
+    def begin(self, live: LiveCopy, *, has_default: bool) -> None:
+        """Take up the questions that an earlier attempt left open.
+
+        Whether this agent waits for them is not known, so it is not parked for them; a default answer is due as ever.
+        """
         for number in live.view.ipc.open:
             self._ask(live, number)
+        if not has_default:
+            self._asked_since.clear()
 
     def turn(self, live: LiveCopy, words: set[str]) -> Watching:
         """Look at the files, and at Redis where `news` was told; publish what is new."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dispatch_queue.change import Change, Record, step
 from dispatch_queue.clock import Clock, stamp
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
-from dispatch_queue.mirror import actor
+from dispatch_queue.home import actor
 from dispatch_queue.record import Ref
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.store import Store
@@ -87,6 +87,7 @@ class Reaper:
         self._store, self._host, self._clock = store, host, clock
         self._seen: dict[Ref, Sight] = {}
         self._missing: dict[Ref, int] = {}
+        self._looked = clock.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
 
@@ -113,6 +114,9 @@ class Reaper:
     def _reap(self) -> None:
         held = self._store.records(self._store.in_state(State.RUNNING, State.ASKING))
         now = self._clock.monotonic()
+        if now - self._looked > DEAD_AFTER.total_seconds():
+            self._seen = {}  # this process stood still itself, and with it its own heartbeats
+        self._looked = now
         self._seen = observe(self._seen, held.values(), now)
         for ref in dead(self._seen, now):
             record = held[ref]

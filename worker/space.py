@@ -8,7 +8,7 @@ from typing import Final
 
 from dispatch_queue.change import Change, Record
 from dispatch_queue.errors import Refused
-from dispatch_queue.mirror import actor
+from dispatch_queue.home import actor
 from dispatch_queue.record import draft
 from dispatch_queue.states import State
 from dispatch_queue.store import Store

@@ -66,5 +66,8 @@ def worker(slots: int | None, rest: tuple[str, ...]) -> int:
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED)
 def flower(rest: tuple[str, ...]) -> int:
     """Run Flower, the monitoring pages, on http://localhost:5555. Options are passed on to `celery flower`."""
-    Here().store(worker=False)
-    return _celery(["flower", "--address=127.0.0.1", *rest])
+    here = Here()
+    here.store(worker=False)
+    own = here.home / "flowerconfig.py"
+    # Without --conf Flower would execute a `flowerconfig.py` of the current folder, which may be a cloned repository.
+    return _celery(["flower", f"--conf={own if own.is_file() else os.devnull}", *rest])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dispatch_queue import again, batch, plan, producer, schedule, when
-from dispatch_queue.change import step
+from dispatch_queue.change import Record, step
 from dispatch_queue.clock import SYSTEM, stamp
 from dispatch_queue.errors import Refused
 from dispatch_queue.home import dispatch_home
@@ -20,7 +20,6 @@ from dispatch_queue.producer import Request, Submitted
 from dispatch_queue.project import find
 from dispatch_queue.record import Ref
 from dispatch_queue.states import Event, State
-from dispatch_queue.change import Record
 from dispatch_queue.store import Store
 from dispatch_queue.taskdir import PLAN
 from tests.support.server import Server

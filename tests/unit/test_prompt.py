@@ -24,7 +24,7 @@ OPEN = b"- [ ] one\n- [ ] two\n"
 
 
 def made(task: Task = TASK, data: bytes = OPEN, **more: object) -> str:
-    values: dict[str, object] = {"attempt": 1, "branch": None, "exchanges": {}, "has_context": False} | more
+    values: dict[str, object] = {"attempt": 1, "branch": None, "exchanges": [], "has_context": False} | more
     return build(task, plan.parse(data), **values)  # type: ignore[arg-type]
 
 
@@ -81,7 +81,7 @@ def test_only_an_untouched_plan_of_one_item_is_to_be_made_anew() -> None:
 
 
 def test_what_was_asked_and_answered_is_told_again() -> None:
-    said = made(attempt=2, exchanges={"which table?\n": "orders\nand not users\n", "when?": "now"})
+    said = made(attempt=2, exchanges=[("which table?\n", "orders\nand not users\n"), ("when?", "now")])
 
     assert "- Question: which table?\n  Answer: orders\n    and not users\n- Question: when?\n  Answer: now\n" in said
 
@@ -105,7 +105,7 @@ def test_an_addition_of_an_alias_comes_first() -> None:
 def test_braces_and_dollars_of_a_person_stay_as_they_are(text: str) -> None:
     task = replace(TASK, prompt=text, context=text, preamble=text, read=(text,), self_planned=True)
 
-    assert made(task, b"- [ ] one\n", attempt=2, exchanges={text: text}).count(text) >= 6
+    assert made(task, b"- [ ] one\n", attempt=2, exchanges=[(text, text)]).count(text) >= 6
 
 
 def test_the_same_input_makes_the_same_prompt() -> None:
