@@ -12,7 +12,7 @@ from dispatch_queue.errors import DispatchError, Refused, StoreDown
 from dispatch_queue.home import actor
 from dispatch_queue.mirror import sync
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import Ref, Task
+from dispatch_queue.record import Ref, Task, current
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.taskdir import TaskDir
 from worker.ending import Ending, Ran, log_name
@@ -122,7 +122,7 @@ class Attempt:
             sync(self._store, self._home, self._ref)
         except StoreDown:
             log.warning("%s starts without Redis", self._ref, extra={"action": "store_down"})
-        task = self._home.task()
+        task = current(self._home.task(), self._home.standing())
         place = make_workspace(self._services.settings, self._home, task, self.number)
         return prepare(self._services.settings, self._home, place, task, attempt=self.number, slot=self._slot)
 

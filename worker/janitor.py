@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from dispatch_queue import registry
 from dispatch_queue.clock import SYSTEM, Clock
+from dispatch_queue.config.schema import KEEP_DAYS
 from dispatch_queue.errors import DispatchError
 from dispatch_queue.home import run_folder
 from dispatch_queue.locks import trying
@@ -135,7 +136,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m worker.janitor")
     parser.add_argument("--project", action="append", default=[], metavar="ID")
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("--keep-days", type=int, default=retention.KEEP_DAYS)
+    parser.add_argument("--keep-days", type=int, default=KEEP_DAYS)
     parser.add_argument("--dry-run", action="store_true")
     try:
         answer = _answer(parser.parse_args(), SYSTEM)

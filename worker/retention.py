@@ -10,7 +10,6 @@ from dispatch_queue import ids
 from dispatch_queue.clock import parse_stamp
 from dispatch_queue.states import FINAL, HELD, State
 
-KEEP_DAYS: Final = 30
 SWEEP_EVERY: Final = timedelta(hours=1)
 LEFT_AFTER: Final = timedelta(hours=2)  # so that a clock that jumps an hour makes no file look left
 

@@ -11,6 +11,7 @@ import click
 
 from dispatch_queue.cli import render
 from dispatch_queue.cli.standing import Here
+from dispatch_queue.config.schema import KEEP_DAYS
 from dispatch_queue.errors import DispatchError, Exit
 
 _LINE = 4096  # characters of a path or reason: it is there to be copied
@@ -21,14 +22,12 @@ _LINE = 4096  # characters of a path or reason: it is there to be copied
 @click.option(
     "--keep-days",
     type=click.IntRange(0, 36500),
-    default=30,
-    show_default=True,
     metavar="N",
-    help="Remove records of tasks that ended N days ago.",
+    help=f"Remove records of tasks that ended N days ago. Default: worker.keep_days of the config, or {KEEP_DAYS}.",
 )
 @click.option("--all", "everywhere", is_flag=True, help="In all projects of this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def gc(dry_run: bool, keep_days: int, everywhere: bool, as_json: bool) -> int:
+def gc(dry_run: bool, keep_days: int | None, everywhere: bool, as_json: bool) -> int:
     """Remove worktrees whose work is on a branch, and records of tasks that ended long ago. Branches always stay."""
     here = Here()
     here.store(start=not dry_run, worker=False).ping()
@@ -36,6 +35,9 @@ def gc(dry_run: bool, keep_days: int, everywhere: bool, as_json: bool) -> int:
         here.reconcile()
     everywhere = everywhere or here.project.id is None
     scope = ["--all"] if everywhere else ["--project", str(here.project.id)]
+    if keep_days is None:
+        configured = here.config.worker.keep_days
+        keep_days = KEEP_DAYS if configured is None else configured
     words = [*scope, "--keep-days", str(keep_days), *(["--dry-run"] if dry_run else [])]
     items = _clean(here, words)
     if as_json:

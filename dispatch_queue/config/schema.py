@@ -15,6 +15,7 @@ QUESTION_TIMEOUT_SECONDS = 180.0
 DRAIN_SECONDS = 5.0
 QUIET_AFTER_SECONDS = 600.0
 LOCAL_POOL = "local"
+KEEP_DAYS = 30  # of `dispatch gc`, where `worker.keep_days` says nothing
 MIN_FREE_MIB = 512  # room for a checkout and what an agent builds in it
 MODEL_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}"  # nothing that a shell or an option could be made of
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")

@@ -569,6 +569,30 @@ def test_a_task_that_is_sent_again_while_its_record_goes_keeps_it(store: Store, 
     assert job.is_known
 
 
+class DiesAfterForgetting(Store):
+    """The clean-up's end, between its two steps."""
+
+    def forget(self, ref: Ref, seq: int, *, unfinished: bool = False) -> bool | None:
+        super().forget(ref, seq, unfinished=unfinished)
+        raise KeyboardInterrupt
+
+
+def test_a_clean_up_that_dies_between_redis_and_the_disk_leaves_a_whole_task(store: Store, repo: Repository) -> None:
+    job = Job(store, repo.path, isolation=Isolation.SHARED)
+    job.token = job.change(E.CLAIM, claim=True)
+    job.end()
+    before = picture(job.home.path)
+    dying = DiesAfterForgetting(store.url)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(retire.records(scope_of(dying), 30))
+    dying.close()
+
+    assert not job.is_known
+    assert picture(job.home.path) == before
+    assert only(cleaned(store), Kind.RECORD).removed
+
+
 def test_a_record_that_is_a_link_or_cannot_be_read_is_left_alone(
     store: Store, repo: Repository, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from dispatch_queue.config.parse import parse
 from worker.space import MIB, decide
 
 HOME, PROJECT = Path("/home/me/.dispatch"), Path("/data/shop")
@@ -26,3 +27,10 @@ def test_a_byte_below_is_below() -> None:
 def test_without_a_floor_or_a_folder_that_can_be_asked_there_is_no_reason() -> None:
     assert decide({HOME: 0}, 0) is None
     assert decide({}, 512) is None
+
+
+@pytest.mark.parametrize("key", ["min_free_mib", "keep_days"])
+def test_a_limit_below_zero_is_refused_with_its_line(key: str) -> None:
+    (problem,) = parse(f"worker:\n  {key}: -1\n", "config.yaml").problems
+    assert (problem.line, problem.text) == (2, f"worker.{key}: must be 0 or more, not `-1`")
+    assert not parse(f"worker:\n  {key}: 0\n", "config.yaml").problems
