@@ -1,8 +1,8 @@
 """One file watch over many folders, which may change.
 
 On Linux by inotify: the kernel wakes us, so news takes a millisecond and waiting costs nothing. Elsewhere by
-watchfiles, which looks every `STEP_MILLISECONDS`. Each takes one of 128 inotify instances, so a process has one of these for all
-its tasks.
+watchfiles, which looks every `STEP_MILLISECONDS`. Each takes one of 128 inotify instances, so a process has one of
+these for all its tasks.
 """
 
 import contextlib

@@ -47,7 +47,8 @@ def build(
 ) -> str:
     """The prompt of an attempt.
 
-    `exchanges` are the questions that were answered so far with their answers, `waiting` those that still wait; `check` is what the failed check said.
+    `exchanges` are the questions that were answered so far with their answers, `waiting` those that still wait;
+    `check` is what the failed check said.
     """
     folder = f"{taskdir.TASKS}/{task.id}"
     parts = []
