@@ -15,6 +15,7 @@ from dispatch_queue.plan import Mark
 from dispatch_queue.record import Ref, Task, current
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.taskdir import TaskDir
+from worker import space
 from worker.ending import Ending, Ran, log_name
 from worker.livecopy import LiveCopy, View
 from worker.prepare import Prepared, make_workspace, prepare
@@ -45,6 +46,11 @@ def run(services: "Services", ref: Ref) -> None:
     home = TaskDir(base, ref.task) if base is not None else None
     if home is None or not home.exists():
         _refuse(services, record, "the task's directory is not on this machine any more")
+        return
+    full = space.refusal(services.settings, home)
+    if full is not None:
+        log.warning("%s does not begin: %s", ref, full, extra={"action": "no_space"})
+        space.delay(services.store, record, full, at=stamp(services.clock.now()))
         return
     claim = _claim(services, record)
     if claim is None:

@@ -35,6 +35,7 @@ from tests.support.waiting import wait_for
 ROOT: Final = Path(__file__).parents[2]
 TIMES = 20
 GIVE_UP_SECONDS = 15.0  # without a new number: nobody will write one
+LATE_SECONDS = 30.0  # the same for late acks: a message is looked for every 10 s, after its visibility timeout
 KILL_AFTER_NUMBERS = 3
 
 
@@ -76,7 +77,7 @@ def lines_of(path: Path) -> list[Line]:
     return [Line(int(part[0]), part[1], float(part[2])) for part in parts if len(part) == 3]
 
 
-def observe(outcome: Outcome, path: Path, kill: Callable[[], None]) -> None:
+def observe(outcome: Outcome, path: Path, kill: Callable[[], None], give_up: float = GIVE_UP_SECONDS) -> None:
     """Kill the worker in the midst of a job, wait until nothing more comes, and count."""
     wait_for(lambda: len(lines_of(path)) >= KILL_AFTER_NUMBERS, "the job to begin", GIVE_UP_SECONDS)
     kill()
@@ -87,7 +88,7 @@ def observe(outcome: Outcome, path: Path, kill: Callable[[], None]) -> None:
         found = lines_of(path)
         quiet = time.time() - max(killed, *(line.at for line in found))
         whole = {line.number for line in found} == set(range(1, COUNT + 1))
-        return quiet > (VISIBILITY_SECONDS + 4 if whole else GIVE_UP_SECONDS)
+        return quiet > (VISIBILITY_SECONDS + 4 if whole else give_up)
 
     wait_for(is_over, "the job to come to its end", 300)
     found = lines_of(path)
@@ -162,7 +163,11 @@ def celery(arena: Arena, folder: Path, times: int, *, late: bool) -> Outcome:
         with pair(arena, words, f"celery-{late}", env) as workers:
             path = folder / f"celery-{late}-{number}"
             app.send_task(CELERY_TASK, [str(path)], ignore_result=True)
-            observe(outcome, path, lambda workers=workers, path=path: holder(workers, path).kill())  # type: ignore[misc]
+
+            def kill(workers=workers, path=path) -> None:  # type: ignore[no-untyped-def]
+                holder(workers, path).kill()
+
+            observe(outcome, path, kill, LATE_SECONDS if late else GIVE_UP_SECONDS)
         redis.Redis.from_url(arena.url).flushall()
     return outcome
 

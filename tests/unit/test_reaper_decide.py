@@ -35,7 +35,7 @@ def test_a_heartbeat_begins_the_window_anew() -> None:
 def test_a_new_claim_begins_the_window_anew() -> None:
     seen = observe({}, [record()], now=100.0)
 
-    assert observe(seen, [record(**{"token": "5"})], now=104.0)[REF] == Sight(5, 7, 104.0)
+    assert observe(seen, [record(token=str(5))], now=104.0)[REF] == Sight(5, 7, 104.0)
 
 
 def test_a_claim_that_ended_is_forgotten() -> None:
