@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import dispatch_queue
+from dispatch_queue import files
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.daemon import LOOK_AGAIN_SECONDS, Daemon, End, locked
 from dispatch_queue.errors import DispatchError, StoreDown
@@ -34,7 +35,9 @@ COME_UP_WITHIN: Final = timedelta(seconds=10)
 HANGS_AFTER: Final = timedelta(seconds=5)  # as long as redis-py waits for an answer
 SHUT_DOWN_WITHIN: Final = timedelta(seconds=5)
 LOCK_WITHIN: Final = timedelta(seconds=60)  # longer than a `down` that has to kill
-DRAIN: Final = timedelta(seconds=10)
+DRAIN: Final = timedelta(seconds=5)
+DRAIN_NOTE: Final = "drain"  # in the run folder while `down` waits: the seconds that agents have
+GIVE_BACK_WITHIN: Final = timedelta(seconds=8)  # agents that ignore TERM take five
 SECOND_TERM_GRACE: Final = timedelta(seconds=5)
 
 # What tells a process that it works for one task. A daemon works for all.
@@ -114,6 +117,14 @@ def worker_lives(home: Path) -> bool:
     return Daemon(run_folder(home), "worker").alive()
 
 
+def drain_note(home: Path) -> float | None:
+    """The seconds that a `down` under way gives to running agents; None without one."""
+    try:
+        return float(files.read(home / "run", DRAIN_NOTE, limit_bytes=64))
+    except (OSError, ValueError, DispatchError):
+        return None
+
+
 def worker_argv(slots: int | None) -> list[str]:
     """The command line of the local worker. `-P`: no `worker.py` of some folder gets in the way of ours."""
     concurrency = [] if slots is None else ["--concurrency", str(slots)]
@@ -146,14 +157,16 @@ def up(home: Path, *, worker: bool = True, slots: int | None = None, command: Se
 def down(home: Path, *, drain: timedelta = DRAIN) -> Down:
     """End the worker, then the server, and all they started; what is queued stays in `home/redis`.
 
-    The worker has `drain` to give back its tasks, after that it is asked again, then killed. Raises DispatchError
-    where something cannot be ended from here; then the rest is left as it is.
+    Running agents have `drain` to end by themselves; then the worker gives their tasks back, is asked again, and is
+    killed. Raises DispatchError where something cannot be ended from here; then the rest is left as it is.
     """
     run = run_folder(home)
     with _told(run), locked(run, LOCK_WITHIN):
         worker, server = Daemon(run, "worker"), Daemon(run, "server")
-        worker_end = worker.stop(drain, SECOND_TERM_GRACE)
+        files.write(run, DRAIN_NOTE, f"{drain.total_seconds()}".encode())
+        worker_end = worker.stop(drain + GIVE_BACK_WITHIN, SECOND_TERM_GRACE)
         worker.forget()
+        files.remove(run, DRAIN_NOTE)
         server_end = End.STOPPED if _shut_down(home, server) else server.stop(SHUT_DOWN_WITHIN)
         server.forget()
         forget_socket(run)

@@ -219,14 +219,15 @@ def insert_items(data: bytes, after: int, texts: Sequence[str]) -> bytes:
 
 def render(title: str, items: Sequence[str]) -> bytes:
     """A new plan. Raises BadInput for an empty title, no items, and a text that is empty or has several lines."""
-    heading = " ".join(title.split())
-    if not heading:
-        raise BadInput("the title is empty", hint="give one with `--title`")
     if not items:
         raise BadInput("a plan needs at least one item", hint="give one with `--item`")
     if len(items) > LIMIT_ITEMS:
         raise BadInput(f"the plan would have {len(items)} items, the limit is {LIMIT_ITEMS}")
-    lines = [b"# " + _encode(heading, "the title"), b"", *(b"- [ ] " + _item_text(text) for text in items)]
+    steps = [b"- [ ] " + _item_text(text) for text in items]
+    heading = " ".join(title.split())
+    if not heading:
+        raise BadInput("the title is empty", hint="give one with `--title`")
+    lines = [b"# " + _encode(heading, "the title"), b"", *steps]
     data = b"\n".join(lines) + b"\n"
     if len(data) > LIMIT_BYTES:
         raise BadInput(f"the plan would have {len(data)} bytes, the limit is {LIMIT_BYTES}")

@@ -186,7 +186,7 @@ class Attempt:
                 limits=Limits(
                     timeout=task.timeout,
                     question=task.question_timeout + grace,
-                    drain=settings.drain_seconds,
+                    drain=lambda: self._services.drain_seconds,
                     quiet=settings.quiet_seconds,
                 ),
                 overdue=lambda: bool(default) and publisher.answer_overdue(live, default),

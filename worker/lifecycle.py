@@ -9,6 +9,7 @@ from kombu import Queue
 
 from dispatch_queue.config.load import load
 from dispatch_queue.config.schema import Config
+from dispatch_queue.embedded import drain_note
 from dispatch_queue.flower import defaults as flower
 from worker.backends import runnable
 from worker.control import Control
@@ -52,7 +53,7 @@ def _start(sender: Any, **_: Any) -> None:
 def _stop(**_: Any) -> None:
     """A first signal lets agents end in their time, a second one ends them at once."""
     for services in _running:
-        services.stop(now=services.stopping.is_set())
+        services.stop(now=services.stopping.is_set(), drain_seconds=drain_note(services.settings.home))
 
 
 def _close(**_: Any) -> None:

@@ -43,6 +43,7 @@ class Services:
         self.name = settings.name()
         self.store = Store(settings.redis_url)
         self.stopping = threading.Event()
+        self.drain_seconds = settings.drain_seconds
         self._queues = queues
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -72,8 +73,13 @@ class Services:
         self.saver.start()
         self._janitor.start()
 
-    def stop(self, *, now: bool = False) -> None:
-        """No more claims; running agents get their time to end (`now`: none) and are given back."""
+    def stop(self, *, now: bool = False, drain_seconds: float | None = None) -> None:
+        """No more claims; running agents get their time to end (`now`: none) and are given back.
+
+        Called in a signal handler.
+        """
+        if drain_seconds is not None:
+            self.drain_seconds = drain_seconds
         self.stopping.set()
         with self._lock:
             held = list(self._held.values())

@@ -123,7 +123,7 @@ class Limits:
 
     timeout: float
     question: float
-    drain: float
+    drain: Callable[[], float]  # asked when the worker stops
     quiet: float
 
 
@@ -157,7 +157,7 @@ def supervise(
     while True:
         now = clock.monotonic()
         if "drain" in words:
-            drain_at = min(drain_at, now + limits.drain)
+            drain_at = min(drain_at, now + limits.drain())
         if "drain-now" in words:
             drain_at = now
         seen = Seen(

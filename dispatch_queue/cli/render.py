@@ -28,10 +28,12 @@ COLOURS: Mapping[State, str] = {
 
 def plain(text: str) -> str:
     """Text of an agent with everything a terminal would obey shown as `\\x1b` and the like; line ends stay."""
-    return "".join(
-        char if char in "\n\t" or (char.isprintable() and not "\u202a" <= char <= "\u202e") else repr(char)[1:-1]
-        for char in text.replace("\r\n", "\n")
-    )
+    lines = text.replace("\r\n", "\n").split("\n")
+    return "\n".join(part if part.isprintable() else _shown(part) for part in lines)  # a transcript may have 64 MiB
+
+
+def _shown(text: str) -> str:
+    return "".join(char if char == "\t" or char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def plain_json(text: str) -> str:

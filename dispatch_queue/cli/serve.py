@@ -34,7 +34,7 @@ def up(slots: int | None) -> int:
 
 @click.command()
 @click.option(
-    "--drain", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS", help="For agents."
+    "--drain", type=click.FloatRange(min=0), default=5.0, show_default=True, metavar="SECONDS", help="For agents."
 )
 def down(drain: float) -> int:
     """Stop the local worker and dispatch's own server. Running tasks are given back; all go on after `dispatch up`."""
@@ -54,10 +54,18 @@ def _celery(words: list[str]) -> int:
 
 @click.command(context_settings=_PASS_ON)
 @click.option("--slots", type=click.IntRange(1, 1000), help="Tasks at once.")
+@click.option(
+    "--drain",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="What agents get to end when the worker is stopped.",
+)
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED)
-def worker(slots: int | None, rest: tuple[str, ...]) -> int:
+def worker(slots: int | None, drain: float | None, rest: tuple[str, ...]) -> int:
     """Run a worker in the foreground. What is not known here is passed on to `celery worker`."""
     Here().store(worker=False)
+    if drain is not None:
+        os.environ["DISPATCH_DRAIN"] = str(drain)
     quick = ["--without-mingle", "--without-gossip", "--loglevel", "INFO", "-n", f"dispatch-{os.getpid()}@%h"]
     return _celery(["worker", *quick, *(["--concurrency", str(slots)] if slots else []), *rest])
 

@@ -82,8 +82,8 @@ def bare(own_folder: Path) -> Iterator[Sandbox]:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        pytest.param(b"", "no items", id="empty"),
-        pytest.param(b"\n\n \n", "no items", id="blank"),
+        pytest.param(b"", "plan.md: is empty", id="empty"),
+        pytest.param(b"\n\n \n", "plan.md: is empty", id="blank"),
         pytest.param(b"# A title\n\nand text\n", "no items", id="without items"),
         pytest.param(bytes(range(256)) * 100, "plan.md", id="binary"),
         pytest.param(b"- [ ] step\xff\n", "UTF-8", id="not UTF-8"),
@@ -140,8 +140,8 @@ def test_a_bad_task_id_is_refused_with_one_that_would_do(bare: Sandbox, name: st
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        pytest.param((*SHELL, "--no-such-flag", "x"), "No such option: --no-such-flag", id="unknown flag"),
-        pytest.param(("ls", "--no-such-flag"), "No such option: --no-such-flag", id="unknown flag of ls"),
+        pytest.param((*SHELL, "--no-such-flag", "x"), "No such option '--no-such-flag'", id="unknown flag"),
+        pytest.param(("ls", "--no-such-flag"), "No such option '--no-such-flag'", id="unknown flag of ls"),
         pytest.param(("lss",), "Did you mean: dispatch ls", id="unknown command"),
         pytest.param(("submit", "-m", "gpt-99", "x"), "unknown model `gpt-99`", id="unknown model"),
         pytest.param(("submit", "-m", "shel", "x"), "did you mean `shell`?", id="nearly a model"),
@@ -192,7 +192,7 @@ def test_a_command_that_vanishes_later_fails_the_task_at_its_start(sandbox: Sand
     task = do(sandbox, "--item", "Work", model="mine")
     agent.unlink()
 
-    sandbox.run("retry", task)
+    sandbox.run("retry", task, "--from-start")
 
     await_state(sandbox, task, S.FAILED)
     reason = copy_of(sandbox, task).standing().reason
@@ -226,7 +226,7 @@ def test_a_full_disk_is_told_and_nothing_is_left_of_the_task(bare: Sandbox, tmp_
 
 
 def test_a_disk_that_fills_up_while_a_plan_is_written_keeps_no_half_of_it(tmp_path: Path) -> None:
-    with mounted(tmp_path / "full" / "project"), sandboxes.opened(tmp_path / "full") as sandbox:
+    with sandboxes.opened(tmp_path / "full") as sandbox, mounted(sandbox.project):
         env = {"DISPATCH_REDIS_URL": f"unix://{tmp_path}/none.sock"}
         plan = tmp_path / "plan.md"
         plan.write_text("".join(f"- [ ] step {number} {'x' * 1000}\n" for number in range(300)))
@@ -245,24 +245,22 @@ def test_a_disk_that_fills_up_while_a_plan_is_written_keeps_no_half_of_it(tmp_pa
         assert copy_of(sandbox, "second").plan().items[299].text.startswith("step 299")
 
 
-def test_a_disk_that_was_full_for_a_while_costs_no_news(house: Sandbox, tmp_path: Path, gate: Gate) -> None:
-    with mounted(tmp_path / "small" / "project"):
-        box = Project(house, tmp_path / "small")
-        try:
-            free = tmp_path / "free"
-            waits = f"until [ -e '{gate.path}' ]; do sleep 0.02; done"
-            fills = f"Fill: `cat /dev/zero > filler 2>/dev/null; touch '{free}'; {waits}; rm filler`"
-            task = submit(box, items=(fills, "Work: `true`"))
-            wait_for(free.exists, "the disk to be full")
+def test_a_disk_that_was_full_for_a_while_costs_no_news(tmp_path: Path, gate: Gate) -> None:
+    with sandboxes.opened(tmp_path / "small") as sandbox, mounted(sandbox.project):
+        configure(sandbox, worker={"min_free_mib": 0})
+        full = tmp_path / "is-full"
+        waits = f"until [ -e '{gate.path}' ]; do sleep 0.02; done"
+        fills = f"Fill: `cat /dev/zero > filler 2>/dev/null; touch '{full}'; {waits}; rm filler`"
+        task = submit(sandbox, items=(fills, "Work: `true`"))
+        wait_for(full.exists, "the disk to be full")
 
-            box.run("note", task, "x" * 5000, check=False)  # a page of the journal at least
-            gate.open()
+        sandbox.run("note", task, "x" * 5000, check=False)  # more than a page of the journal
+        gate.open()
 
-            await_state(box, task, S.DONE)
-            wait_for(lambda: [e for e in journal(box, task) if e.event == "note"], "the note in the journal")
-            assert states_of(box, task) == [S.QUEUED, S.RUNNING, S.DONE]
-        finally:
-            box.close()
+        await_state(sandbox, task, S.DONE)
+        wait_for(lambda: [entry for entry in journal(sandbox, task) if entry.event == "note"], "the note at home")
+        assert states_of(sandbox, task) == [S.QUEUED, S.RUNNING, S.DONE]
+        sandbox.run("down")
 
 
 def test_a_full_disk_under_the_home_folder_is_told_and_the_task_is_kept_or_refused_whole(tmp_path: Path) -> None:
