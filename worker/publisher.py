@@ -63,10 +63,12 @@ class Publisher:
 
     def turn(self, live: LiveCopy, words: set[str]) -> Watching:
         """Look at the files, and at Redis where `news` was told; publish what is new."""
+        stirred = False
         try:
             if "news" in words:
                 self._hear(live)
             view, news = live.look()
+            stirred = bool(news)
             live.keep_notes()
             if news:
                 self._publish(live, news)
@@ -79,7 +81,7 @@ class Publisher:
             self.lost = True
             view = live.view
         since = min(self._asked_since.values(), default=None)
-        return Watching(lost=self.lost, broken=bool(view.hostile), asked_since=since)
+        return Watching(lost=self.lost, broken=bool(view.hostile), asked_since=since, stirred=stirred)
 
     def note(self, event: str, **facts: Any) -> None:
         """Add an entry to the journal at the next flush."""

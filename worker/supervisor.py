@@ -115,6 +115,7 @@ class Watching:
     lost: bool
     broken: bool
     asked_since: float | None
+    stirred: bool = False  # the agent changed something in its record
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,6 @@ def supervise(
         if not ready:
             words.add("files")  # a file watch can fail, and sees nothing of a network disk
         if words:
-            if words & {"files"} and ready:
-                attention.stirred(now)
             watching = turn(words)
+            if watching.stirred:
+                attention.stirred(now)

@@ -109,7 +109,8 @@ def test_a_quiet_agent_is_shown_as_such_with_the_evidence_and_goes_on(own_house:
 
     wait_for(lambda: copy_of(own_house, task).standing().quiet, "the agent to be called quiet")
 
-    assert "quiet: no output and no change of the plan" in own_house.run("ls").stdout
+    listed = own_house.run("ls").stdout
+    assert "quiet: no output and no change of the plan" in listed, [e.line() for e in journal(own_house, task)]
     pipe.write_text("go on")
     await_state(own_house, task, S.DONE)
     assert copy_of(own_house, task).standing().quiet == ""
