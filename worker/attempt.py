@@ -12,14 +12,14 @@ from dispatch_queue.errors import DispatchError, Refused, StoreDown
 from dispatch_queue.home import actor
 from dispatch_queue.mirror import sync
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import Ref, Task, current
+from dispatch_queue.record import NewerFormat, Ref, Task, current
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.taskdir import TaskDir
 from worker import space
 from worker.ending import Ending, Ran, log_name
 from worker.livecopy import LiveCopy, View
 from worker.prepare import Prepared, make_workspace, prepare
-from worker.process import AgentProcess, Command, ProcessExit, spawn
+from worker.process import AgentProcess, Command, ProcessExit, spawn, sweep_attempts
 from worker.publisher import Publisher
 from worker.quiet import Quiet
 from worker.supervisor import PARK_GRACE, Limits, Mailbox, Stop, Watching, supervise
@@ -47,6 +47,14 @@ def run(services: "Services", ref: Ref) -> None:
     if home is None or not home.exists():
         _refuse(services, record, "the task's directory is not on this machine any more")
         return
+    try:
+        home.task()
+    except NewerFormat as error:
+        log.warning("%s is left alone: %s", ref, error, extra={"action": "newer_format"})
+        space.delay(services.store, record, str(error), at=stamp(services.clock.now()))
+        return
+    except (DispatchError, OSError):
+        pass  # the attempt tells of it
     full = space.refusal(services.settings, home)
     if full is not None:
         log.warning("%s does not begin: %s", ref, full, extra={"action": "no_space"})
@@ -128,9 +136,21 @@ class Attempt:
             sync(self._store, self._home, self._ref)
         except StoreDown:
             log.warning("%s starts without Redis", self._ref, extra={"action": "store_down"})
+        if self.number > 1:
+            sweep_attempts(self._ref, until=self.number - 1)
         task = current(self._home.task(), self._home.standing())
         place = make_workspace(self._services.settings, self._home, task, self.number)
-        return prepare(self._services.settings, self._home, place, task, attempt=self.number, slot=self._slot)
+        return prepare(
+            self._services.settings, self._home, place, task, attempt=self.number, slot=self._slot, lost=self._is_lost
+        )
+
+    def _is_lost(self) -> bool:
+        """Whether the claim is another's by now, as far as Redis can be asked."""
+        try:
+            record = self._store.record(self._ref)
+        except StoreDown:
+            return False
+        return record is not None and record.token != self._claim.token
 
     def _supervise(self, prepared: Prepared, process: AgentProcess, handle: int) -> None:
         live, task, publisher = prepared.live, prepared.task, self._publisher
@@ -142,7 +162,7 @@ class Attempt:
         )
         for notice in prepared.notices:
             publisher.note("warning", text=notice)
-        publisher.begin(live, has_default=bool(task.question_default))
+        publisher.begin(live, again=self.number > 1, has_default=bool(task.question_default))
         publisher.ticked = lambda: self._services.saver.soon(place)
         with (
             open(handle, "ab", buffering=0, closefd=False) as stream,

@@ -97,7 +97,10 @@ class Ending:
                 if error.state:
                     log.error("%s: its end was refused: %s", self._ref, error, extra={"action": "end_refused"})
                     return False
-                enroll(self._store, self._home, self._ref, self._home.standing())  # Redis lost its data
+                # Redis lost its data.
+                enroll(self._store, self._home, self._ref, self._home.standing())
+                if ran is not None:
+                    self._publisher.tell_all(ran.prepared.live, "rebuilt")
 
     def _remove_workspace(self, place: Workspace) -> None:
         """Remove the worktree of a finished task, if all of it is in the home repository."""
@@ -211,7 +214,10 @@ class Ending:
             return
 
     def _last(self, verdict: Verdict, facts: Mapping[str, Any], guard: tuple[str, str] | None) -> Change:
-        fields: dict[str, str | int] = {"worker": ""}
+        fields: dict[str, str | int] = {
+            "worker": "",
+            **{name: facts[name] for name in ("done", "total") if name in facts},
+        }
         if verdict.event in (Event.FINISH, Event.FAIL):
             fields["questions"] = ""
         if verdict.counts:
@@ -250,7 +256,8 @@ class Ending:
                 live.mark(first.number, Mark.ASKING, view.ipc.questions[number].strip())
                 self._publisher.turn(live, set())
             return number
-        if not blocked or view.ipc.answers.keys() >= view.ipc.questions.keys() != set():
+        asked = view.ipc.questions.keys() - live.answered_before
+        if not blocked or (asked and asked <= view.ipc.answers.keys()):
             return None
         number = max(view.ipc.questions, default=0) + 1
         text = blocked[0].note or blocked[0].text

@@ -89,6 +89,7 @@ class LiveCopy:
         self.notes: list[str] = []
         self._heard = 0  # seq of the last entry that was heard
         self._answers: dict[str, bytes] = {}  # arrived, and not yet laid down
+        self.answered_before = frozenset(self.view.ipc.answers)  # when the attempt began
         self._neighbours = self._beside()
         self._asked = self._task_bytes()
         self._events = 0

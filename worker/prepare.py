@@ -1,16 +1,20 @@
 """Before an agent starts: its workspace, its live copy, its prompt, its command."""
 
+import contextlib
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dispatch_queue import files, ipc, overview, plan, taskdir
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.config.load import load
+from dispatch_queue.errors import DispatchError
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import Isolation, Task
-from dispatch_queue.taskdir import TaskDir
+from dispatch_queue.record import Entry, Isolation, Task
+from dispatch_queue.states import Event
+from dispatch_queue.taskdir import TaskDir, Writer
 from worker import prompt, provision, workspace
 from worker.backends.listener import Listener
 from worker.backends.table import invoke, listener
@@ -18,6 +22,8 @@ from worker.livecopy import LiveCopy
 from worker.process import Command
 from worker.settings import PORT_BASE, PORTS_PER_SLOT, Settings
 from worker.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 DEFAULT_GRACE_SECONDS = 60  # an agent waits so much longer for an answer when there is a default one
 
@@ -49,8 +55,20 @@ def make_workspace(settings: Settings, home: TaskDir, task: Task, attempt: int) 
     )
 
 
-def prepare(settings: Settings, home: TaskDir, place: Workspace, task: Task, *, attempt: int, slot: int) -> Prepared:
-    """Lay everything down in the workspace. Raises DispatchError, OSError."""
+def prepare(
+    settings: Settings,
+    home: TaskDir,
+    place: Workspace,
+    task: Task,
+    *,
+    attempt: int,
+    slot: int,
+    lost: Callable[[], bool],
+) -> Prepared:
+    """Lay everything down in the workspace. `lost`: the claim is another's, and a setup that runs is to end.
+
+    Raises DispatchError, OSError.
+    """
     copy = TaskDir(place.path, task.id)
     patience = task.question_timeout + (DEFAULT_GRACE_SECONDS if task.question_default else 0)
     values = {
@@ -63,9 +81,11 @@ def prepare(settings: Settings, home: TaskDir, place: Workspace, task: Task, *, 
     }
     if place.isolation is Isolation.WORKTREE:
         lay_down(home, copy)
+        if place.before is not None and was_lost(home.entries(), attempt):
+            take_over(TaskDir(place.before, task.id), copy)
         log = home.attempt_folder(attempt) / "setup.log"
         files.remove(home.base, home.name(f"attempts/{attempt}/setup.log"))
-        provision.set_up(home.base, place.path, environ={**os.environ, **values}, output=log)
+        provision.set_up(home.base, place.path, environ={**os.environ, **values}, output=log, lost=lost)
     asked = copy.ipc()
     standing = home.standing()
     reopen(copy, asked, again=bool(standing.check))
@@ -117,6 +137,28 @@ def lay_down(home: TaskDir, live: TaskDir) -> None:
             live.write(name, home.read(name))
         except FileNotFoundError:
             continue
+
+
+def was_lost(entries: Sequence[Entry], attempt: int) -> bool:
+    """Whether the attempt before this one ended because its worker died."""
+    moves = [entry for entry in entries if entry.state is not None]
+    before = [entry for entry in moves if entry.event != Event.CLAIM or entry.facts.get("attempt") != attempt]
+    return bool(before) and before[-1].event == Event.LOSE
+
+
+def take_over(older: TaskDir, copy: TaskDir) -> None:
+    """Take from the live copy of a lost attempt what its worker could not publish any more. A broken one is left."""
+    try:
+        plan.parse(older.read(taskdir.PLAN))
+        names = [taskdir.PLAN, taskdir.CONTEXT, taskdir.OUTPUT]
+        names += [f"ipc/{name}" for name in files.names(older.base, older.name("ipc"))]
+        for name in names:
+            known = taskdir.writer_of(name)
+            if known is not None and known[0] is Writer.AGENT:
+                with contextlib.suppress(FileNotFoundError):
+                    copy.write(name, older.read(name))
+    except (DispatchError, OSError) as error:
+        log.warning("the record in %s is not taken over: %s", older.path, error, extra={"action": "record_left"})
 
 
 def reopen(copy: TaskDir, asked: ipc.Ipc, *, again: bool) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from logging import getLogger
 from pathlib import Path
@@ -16,6 +16,7 @@ from worker import git, process
 
 INCLUDE: Final = ".worktreeinclude"
 SETUP: Final = f"{RECORD}/setup"
+ASK_EVERY_SECONDS = 0.5  # whether the claim is still ours, while a setup says nothing
 SETUP_TIMEOUT: Final = timedelta(minutes=15)  # time to install what a project depends on
 TAIL_BYTES: Final = 4096
 TAIL_LINES: Final = 5
@@ -67,11 +68,13 @@ def set_up(
     *,
     environ: Mapping[str, str],
     output: Path,
+    lost: Callable[[], bool] = lambda: False,
     timeout: timedelta = SETUP_TIMEOUT,
 ) -> bool:
     """Run the project's executable `.dispatch/setup` in the workspace, what it prints into `output`; False: none there.
 
-    Raises SetupFailed, also after `timeout`, and process.StartFailed. Nothing that it started runs on.
+    Raises SetupFailed, also after `timeout` and when `lost` says so, and process.StartFailed. Nothing that it started
+    runs on.
     """
     script = project.resolve() / SETUP
     if script.is_symlink() or not script.is_file() or not os.access(script, os.X_OK):
@@ -81,11 +84,13 @@ def set_up(
     command = process.Command(argv=(str(script),), cwd=workspace, env=environ)
     agent = process.spawn(command)
     try:
-        ended = _copy_output(agent, output, deadline)
+        ended = _copy_output(agent, output, deadline, lost)
     finally:
         agent.close()
     if ended is not None and ended.ok:
         return True
+    if lost():
+        raise SetupFailed(f"{SETUP} was ended: the task is not this worker's any more")
     outcome = f"did not end within {timeout.total_seconds():g} s" if ended is None else _outcome(ended)
     last = output.read_bytes()[-TAIL_BYTES:].decode(errors="replace").splitlines()[-TAIL_LINES:]
     raise SetupFailed(": ".join([f"{SETUP} {outcome}", *(["\n".join(last)] if last else [])]), hint=f"less {output}")
@@ -97,8 +102,10 @@ def _outcome(ended: process.ProcessExit) -> str:
     return f"was ended by signal {ended.signal}" if ended.signal else f"exited {ended.code}"
 
 
-def _copy_output(agent: process.AgentProcess, output: Path, deadline: float) -> process.ProcessExit | None:
-    """Write what the agent prints to a file until it ends; None when the deadline comes first."""
+def _copy_output(
+    agent: process.AgentProcess, output: Path, deadline: float, lost: Callable[[], bool]
+) -> process.ProcessExit | None:
+    """Write what the agent prints to a file until it ends; None when the deadline comes first, or the claim is lost."""
     ready = poll()
     ready.register(agent.status, POLLIN)
     ready.register(agent.output, POLLIN)
@@ -115,5 +122,6 @@ def _copy_output(agent: process.AgentProcess, output: Path, deadline: float) -> 
             if data is None and is_open:
                 ready.unregister(agent.output)
                 is_open = False
-            ready.poll(left * 1000)
+            if not ready.poll(min(left, ASK_EVERY_SECONDS) * 1000) and lost():
+                return None
     return None

@@ -14,7 +14,8 @@ from dispatch_queue.clock import stamp
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
 from dispatch_queue.home import actor
 from dispatch_queue.mirror import enroll, publish_answer
-from dispatch_queue.record import draft
+from dispatch_queue.plan import Mark, Plan
+from dispatch_queue.record import Entry, draft
 from dispatch_queue.states import Event, State
 from dispatch_queue.taskdir import TaskDir
 from worker.livecopy import LiveCopy, News
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _QUESTION_CHARACTERS = 4000  # of a question in the journal; its file has all of it
+
+
+def unreported(plan: Plan, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The items whose mark is not the one that the journal tells last, as facts of a tick."""
+    told = {str(entry.facts.get("text")): str(entry.facts.get("mark")) for entry in entries if entry.event == "tick"}
+    return [
+        {"item": item.number, "mark": item.mark.value, "text": item.text}
+        for item in plan.items
+        if item.mark is not Mark.OPEN and told.get(item.text) != item.mark.value
+    ]
 
 
 class Publisher:
@@ -51,11 +62,13 @@ class Publisher:
             self.note("warning", text=f"question {number} got its default answer: nobody answered in time")
         return bool(open_ones)
 
-    def begin(self, live: LiveCopy, *, has_default: bool) -> None:
-        """Take up the questions that an earlier attempt left open.
+    def begin(self, live: LiveCopy, *, again: bool, has_default: bool) -> None:
+        """Take up what an earlier attempt left: what it did and could not tell, and the questions it left open.
 
         Whether this agent waits for them is not known, so it is not parked for them; a default answer is due as ever.
         """
+        if again:
+            self.tell_all(live, "resumed")
         for number in live.view.ipc.open:
             self._ask(live, number)
         if not has_default:
@@ -114,15 +127,18 @@ class Publisher:
     def _tell_again(self, live: LiveCopy) -> Record:
         """Redis lost its data: tell it of the task, and of all that was published of this attempt."""
         enroll(self._store, self._home, self._ref, self._home.standing())
-        found = live.read_all()
-        facts = taskdir.facts_of(live.view.plan)
-        self._waiting.insert(
-            0, self._ours(Change(entries=self._drafts([("rebuilt", facts)]), fields=facts, files=found))
-        )
+        self.tell_all(live, "rebuilt")
         record = self._store.record(self._ref)
         if record is None:
             raise StoreDown("Redis lost the task again")
         return record
+
+    def tell_all(self, live: LiveCopy, event: str) -> None:
+        """Publish every file, and the ticks in the plan that the journal does not have."""
+        facts = taskdir.facts_of(live.view.plan)
+        ticks = [("tick", {**told, **facts}) for told in unreported(live.view.plan, self._home.entries())]
+        entries = self._drafts([(event, facts), *ticks])
+        self._waiting.insert(0, self._ours(Change(entries=entries, fields=facts, files=live.read_all())))
 
     def _publish(self, live: LiveCopy, news: News) -> None:
         found, complaints = live.read_changed(news)

@@ -47,9 +47,9 @@ def refusal(settings: Settings, home: TaskDir) -> str | None:
 def delay(store: Store, record: Record, reason: str, *, at: str) -> None:
     """Say why a queued task stays so. Its ticket comes again from the reaper, in a few seconds.
 
-    Said once: the figure in the reason is that of the first time. Raises StoreDown.
+    Said once for what stands before the colon: a figure behind it is that of the first time. Raises StoreDown.
     """
-    if record.reason.startswith(NO_SPACE):
+    if record.reason.partition(":")[0] == reason.partition(":")[0]:
         return
     entry = draft("delay", at=at, by=actor(), state=State.QUEUED, reason=reason)
     fields = {"reason": reason, "changed": at}

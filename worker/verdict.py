@@ -96,7 +96,9 @@ def conclude(end: End) -> Verdict | None:
         return Verdict(Event.PARK, f"item {end.newly_blocked[0]} is blocked")
     if not end.progressed and end.exit.code not in (0, None):
         return _failed(FailReason.AGENT, how(end.exit, end.last_line))
-    if not end.progressed and end.idle_before:
+    # An agent that was killed tells nothing of what the next one can do.
+    idle = not end.progressed and end.exit.signal is None and end.exit.error is None
+    if idle and end.idle_before:
         return _failed(
             FailReason.AGENT, f"two attempts in a row checked nothing; {how(end.exit, end.last_line)}; {missing}"
         )
@@ -106,7 +108,7 @@ def conclude(end: End) -> Verdict | None:
         Event.GIVE_BACK,
         f"to be continued: {plan.done} of {len(plan.items)} items are checked",
         counts=True,
-        idle=not end.progressed,
+        idle=idle,
     )
 
 

@@ -40,6 +40,7 @@ class Workspace:
     top: Path
     branch: str | None = None
     base: str | None = None
+    before: Path | None = None  # the folder of the attempt whose state was taken over
 
     @property
     def record(self) -> str:
@@ -114,7 +115,8 @@ def worktree(
         name, start = _branch_for(project, folder, task_id, branch, began, snapshot)
         path = _free_path(folder, f"{task_id}.{attempt}")
         git.add_worktree(project, path, name, start)
-    workspace = Workspace(path / part, Isolation.WORKTREE, path, name, began)
+    before = older / part if older is not None else None
+    workspace = Workspace(path / part, Isolation.WORKTREE, path, name, began, before)
     try:
         git.set_ref(project, base_ref(name), began)
         git.check_out(path)

@@ -221,9 +221,6 @@ def test_an_item_marked_as_failed_fails_the_task_with_its_note_and_nothing_after
     assert not (box.project / "ran").exists()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="worker/ending.py _question_of_block takes a new [?] for an old, answered question"
-)
 def test_an_agent_may_block_the_old_way_more_than_once(box: Project) -> None:
     task = submit(box, "--item", "Work", model="blocks_twice")
 
