@@ -111,7 +111,7 @@ CASES: list[tuple[str, End, Verdict | None]] = [
     (
         "killed before any work",
         end(seen(HALF), TERMINATED, progressed=False),
-        Verdict(Event.GIVE_BACK, "to be continued: 1 of 2 items are checked", counts=True, idle=True),
+        Verdict(Event.GIVE_BACK, "to be continued: 1 of 2 items are checked", counts=True),
     ),
     (
         "ended early",
