@@ -312,3 +312,79 @@ def test_no_descriptor_is_leaked(base: Path) -> None:
                 files.read(base, name, limit_bytes=1)
 
     assert len(names_in(Path("/dev/fd"))) == before
+
+
+def test_a_folder_with_more_names_than_allowed_is_not_listed(base: Path) -> None:
+    for number in range(4):
+        files.write(base, f"t/{number}", b"")
+
+    assert files.names(base, "t", limit=4) == ["0", "1", "2", "3"]
+    with pytest.raises(UntrustedPath, match="more than 3 files"):
+        files.names(base, "t", limit=3)
+
+
+@pytest.mark.parametrize("put", [a_link, a_broken_link, a_link_to_itself, a_fifo])
+def test_what_has_no_content_of_its_own_is_removed_to_make_room(base: Path, put: Callable[[Path], None]) -> None:
+    for for_folder in (False, True):
+        put(base / "t" / "x")
+
+        assert files.clear(base, "t/x", for_folder=for_folder)
+
+        assert names_in(base / "t") == []
+    assert (base.parent / "secret").read_text() == "secret"
+
+
+def test_a_folder_in_the_place_of_a_file_is_kept_beside_it(base: Path) -> None:
+    (base / "t" / "x" / "within").mkdir(parents=True)
+
+    assert files.clear(base, "t/x")
+
+    [aside] = names_in(base / "t")
+    assert aside.startswith("x.rejected-")
+    assert names_in(base / "t" / aside) == ["within"]
+
+
+def test_a_file_over_the_limit_is_kept_beside_its_place(base: Path) -> None:
+    files.write(base, "t/x", b"12345")
+
+    assert not files.clear(base, "t/x", limit_bytes=5)
+    assert files.clear(base, "t/x", limit_bytes=4)
+    assert [(base / "t" / name).read_bytes() for name in names_in(base / "t")] == [b"12345"]
+
+
+def test_what_is_as_it_must_be_or_not_there_is_left(base: Path) -> None:
+    files.write(base, "t/x", b"1")
+
+    assert not files.clear(base, "t/x")
+    assert not files.clear(base, "t", for_folder=True)
+    assert not files.clear(base, "t/none")
+    assert not files.clear(base, "none/x")
+    assert files.read(base, "t/x", limit_bytes=1) == b"1"
+
+
+def test_a_log_is_appended_to_and_never_through_a_link(base: Path) -> None:
+    for text in (b"one\n", b"two\n"):
+        handle = files.open_log(base, "t/deep/log")
+        os.write(handle, text)
+        os.close(handle)
+    a_link(base / "t" / "link")
+
+    assert files.read(base, "t/deep/log", limit_bytes=100) == b"one\ntwo\n"
+    for name in ("t/link", "t/link/log"):
+        with pytest.raises(UntrustedPath):
+            files.open_log(base, name)
+        with pytest.raises((UntrustedPath, FileNotFoundError)):
+            files.open_read(base, name)
+    assert (base.parent / "secret").read_text() == "secret"
+
+
+def test_an_open_file_knows_whether_it_still_has_its_name(base: Path) -> None:
+    handle = files.open_log(base, "t/log")
+    try:
+        assert files.is_same(base, "t/log", handle)
+        (base / "t" / "log").rename(base / "t" / "moved")
+        assert not files.is_same(base, "t/log", handle)
+        files.write(base, "t/log", b"")
+        assert not files.is_same(base, "t/log", handle)
+    finally:
+        os.close(handle)

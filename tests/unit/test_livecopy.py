@@ -1,6 +1,8 @@
 """What an agent does to its copy of the record, and what the worker makes of it."""
 
 import os
+import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +17,7 @@ from dispatch_queue.ipc import Ipc
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Entry
 from dispatch_queue.taskdir import TASKS, TaskDir
-from worker.livecopy import LiveCopy, News, View, compare
+from worker.livecopy import LIMIT_OPEN, LiveCopy, News, View, compare
 
 PLAN = b"# Shop\n\n- [ ] one\n- [ ] two\n- [ ] three\n"
 
@@ -397,3 +399,106 @@ def test_a_note_that_is_heard_from_the_journal_and_then_from_redis_is_written_on
     live.hear([], {})
 
     assert plan.notes_in(copy.read("plan.md")) == ["first", "second", "third"]
+
+
+# -- setting the record right ------------------------------------------------------------------------------------------
+
+
+def links_its_folder(copy: TaskDir) -> None:
+    copy.path.rename(copy.base / "moved")
+    copy.path.symlink_to(copy.base / "moved")
+
+
+def removes_its_folder(copy: TaskDir) -> None:
+    shutil.rmtree(copy.path)
+
+
+def rewrites_its_task(copy: TaskDir) -> None:
+    (copy.path / "task.yaml").write_bytes(b"id: other\n")
+
+
+def links_its_attempts(copy: TaskDir) -> None:
+    (copy.path / "attempts").symlink_to("/etc")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [hostile_link, hostile_folder, hostile_pipe, hostile_size, hostile_ipc, links_its_folder, removes_its_folder,
+     rewrites_its_task, links_its_attempts],
+)  # fmt: skip
+def test_after_an_agent_the_record_is_as_it_must_be(copy: TaskDir, spoil: Callable[[TaskDir], None]) -> None:
+    (copy.path / "task.yaml").write_bytes(b"id: a-task\n")
+    if spoil is not hostile_ipc:
+        (copy.path / "ipc/001.question").write_bytes(b"which?\n")
+    live = LiveCopy(copy)
+    spoil(copy)
+    live.look()
+
+    live.restore("attempts/1/plan.rejected")
+
+    assert copy.read("plan.md") == PLAN
+    assert copy.read("task.yaml") == b"id: a-task\n"
+    assert copy.ipc().done is False
+    assert (copy.path / "attempts").is_dir()
+    assert not (copy.path / "attempts").is_symlink()
+    view, _ = live.look()
+    assert (view.broken, view.hostile) == ("", "")
+
+
+def test_questions_and_answers_that_went_with_their_folder_are_put_back(copy: TaskDir) -> None:
+    (copy.path / "ipc/001.question").write_bytes(b"which?\n")
+    (copy.path / "ipc/001.answer").write_bytes(b"this\n")
+    live = LiveCopy(copy)
+    shutil.rmtree(copy.path / "ipc")
+    (copy.path / "ipc").symlink_to("/etc")
+    live.look()
+
+    live.restore("attempts/1/plan.rejected")
+
+    assert (copy.ipc().questions, copy.ipc().answers) == ({1: "which?"}, {1: "this"})
+
+
+def test_more_questions_than_anybody_answers_are_not_asked(copy: TaskDir) -> None:
+    live = LiveCopy(copy)
+    for number in range(1, LIMIT_OPEN + 2):
+        (copy.path / f"ipc/{number:03d}.question").write_bytes(b"why?\n")
+
+    view, news = live.look()
+
+    assert f"{LIMIT_OPEN + 1} questions without an answer" in view.hostile
+    assert news.questions == ()
+
+
+def test_a_plan_that_changes_without_end_is_hostile_at_last(copy: TaskDir) -> None:
+    live = LiveCopy(copy)
+    texts = ["".join(f"- [{mark}] {number}\n" for number in range(500)).encode() for mark in " x"]
+    looks = 0
+    while not live.look()[0].hostile:
+        (copy.path / "plan.md").write_bytes(texts[looks % 2])
+        looks += 1
+        assert looks < 100
+
+    assert "changed too often" in live.view.hostile
+
+
+def test_a_file_that_only_this_machine_cannot_read_is_not_held_against_the_agent(
+    copy: TaskDir,
+) -> None:
+    live = LiveCopy(copy)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        view, _ = live.look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert view.hostile == ""
+    assert "Too many open files" in view.broken
+    assert live.look()[0].broken == ""
+
+
+def test_what_a_desktop_leaves_beside_the_record_is_no_stranger(copy: TaskDir) -> None:
+    live = LiveCopy(copy)
+    (copy.base / TASKS / ".DS_Store").touch()
+
+    assert live.strangers() == []
