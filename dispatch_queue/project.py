@@ -123,6 +123,12 @@ def ensure(project: Project) -> Project:
     return Project(path, project_id)
 
 
+def put_back(path: Path, project_id: str) -> None:
+    """Write a project's id again if its file is gone, as after a `git clean -fdx`. Raises UntrustedPath, OSError."""
+    with contextlib.suppress(FileExistsError):
+        files.write(path, _PROJECT, f"id: {project_id}\n".encode(), replace=False)
+
+
 def _unusable(path: Path, error: OSError | UntrustedPath) -> BadInput:
     if isinstance(error, UntrustedPath):
         return BadInput(

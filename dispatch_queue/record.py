@@ -16,6 +16,7 @@ from dispatch_queue.errors import BadInput, DispatchError
 from dispatch_queue.ids import is_id
 from dispatch_queue.states import FINAL, HELD, Event, State
 
+_PLAIN = (str, int, bool)  # types of task.yaml's values that are taken as they are
 LAST_SEQ = 10**12  # no journal gets there; Lua writes larger numbers as 1e+15, which is no stream id
 FORMAT = 1  # of task.yaml and the journal; a reader refuses a newer one
 
@@ -123,8 +124,11 @@ def load_task(data: bytes, *, name: str = "task.yaml") -> Task:
                 f"{name}: written by a newer version (format {values['format']}, this one reads {FORMAT})",
                 hint="pip install --upgrade dispatch-queue",
             )
-        known = {item.name for item in dataclasses.fields(Task)}
+        known = {item.name: item.type for item in dataclasses.fields(Task)}
         values = {key: value for key, value in values.items() if key in known}
+        for key, value in values.items():
+            if known[key] in _PLAIN and type(value) is not known[key]:
+                raise BadInput(f"{name}: `{key}` cannot be {str(value)[:60]!r}")
         values["isolation"] = Isolation(values["isolation"])
         for name_of_list in ("read", "after"):
             values[name_of_list] = tuple(values.get(name_of_list, ()))

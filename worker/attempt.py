@@ -19,12 +19,12 @@ from worker import space
 from worker.ending import Ending, Ran, log_name
 from worker.livecopy import LiveCopy, View
 from worker.prepare import Prepared, make_workspace, prepare
-from worker.process import AgentProcess, Command, ProcessExit, spawn, sweep_attempts
+from worker.process import AgentProcess, Command, ProcessExit, WardenDied, spawn, sweep_attempts
 from worker.publisher import Publisher
 from worker.quiet import Quiet
 from worker.supervisor import PARK_GRACE, Limits, Mailbox, Stop, Watching, supervise
 from worker.transcript import Transcript
-from worker.verdict import End, Verdict, conclude, how, judge
+from worker.verdict import End, Verdict, conclude, how, judge, not_begun
 
 if TYPE_CHECKING:
     from worker.services import Services
@@ -121,6 +121,10 @@ class Attempt:
                 files.clear(self._home.base, name)
                 stack.callback(os.close, handle := files.open_log(self._home.base, name))
                 process = spawn(prepared.command)
+            except WardenDied as error:
+                verdict = not_begun(str(error), tries=self._record.tries, limit=self._record.attempts)
+                self._ending.end(verdict)
+                return
             except (DispatchError, OSError) as error:
                 said = error.message if isinstance(error, DispatchError) else str(error)
                 hint = f" — {error.hint}" if isinstance(error, DispatchError) and error.hint else ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dispatch_queue import files, ipc, taskdir
+from dispatch_queue import files, ipc, project, taskdir
 from dispatch_queue.change import Change, Changed, Record, step, write_questions
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import BadInput, ClaimLost, DispatchError, Refused, StoreDown, UntrustedPath
@@ -126,6 +126,7 @@ class Ending:
         live, place = ran.prepared.live, ran.prepared.workspace
         try:
             live.restore(f"attempts/{self._claim.attempt}/plan.rejected")
+            project.put_back(self._home.base, self._ref.project)
             self._keep_log(ran.log)
         except (DispatchError, OSError) as error:
             log.warning("the record of %s stays broken: %s", self._ref, error, extra={"action": "restore_failed"})

@@ -62,6 +62,10 @@ class StartFailed(DispatchError):
         super().__init__(f"cannot start `{command.argv[0] if command.argv else ''}`: {reason}", hint=hint)
 
 
+class WardenDied(StartFailed):
+    """The warden ended before its agent began: nothing is wrong with the command, and another try may do."""
+
+
 class AgentProcess:
     """An agent that was started. One thread at a time may use it.
 
@@ -171,9 +175,9 @@ class AgentProcess:
                 number, reason = self._failed
                 raise _start_failed(command, number, reason)
             if self._end is not None:
-                raise StartFailed(command, self._end.error or "its warden ended")
+                raise WardenDied(command, self._end.error or "its warden ended")
             self._warden.kill()
-            raise StartFailed(command, f"its warden did not start it within {START_WITHIN.total_seconds():g} s")
+            raise WardenDied(command, f"its warden did not start it within {START_WITHIN.total_seconds():g} s")
         finally:
             self.close()
 

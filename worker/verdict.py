@@ -103,13 +103,21 @@ def conclude(end: End) -> Verdict | None:
             FailReason.AGENT, f"two attempts in a row checked nothing; {how(end.exit, end.last_line)}; {missing}"
         )
     if end.tries + 1 >= end.limit:
-        return _failed(FailReason.AGENT, f"{end.limit} attempts ended unfinished; {missing}")
+        last = "" if end.exit.ok else f", the last so: {how(end.exit, end.last_line)}"
+        return _failed(FailReason.AGENT, f"{end.limit} attempts ended unfinished{last}; {missing}")
     return Verdict(
         Event.GIVE_BACK,
         f"to be continued: {plan.done} of {len(plan.items)} items are checked",
         counts=True,
         idle=idle,
     )
+
+
+def not_begun(why: str, *, tries: int, limit: int) -> Verdict:
+    """What it means that an agent did not begin, for a reason that is not its own."""
+    if tries + 1 >= limit:
+        return _failed(FailReason.START, why)
+    return Verdict(Event.GIVE_BACK, f"the agent did not begin: {why}", counts=True)
 
 
 def judge(exit: ProcessExit, stop: Stop | None, said: str, *, failed_before: bool) -> Verdict | None:

@@ -269,6 +269,21 @@ def test_a_transcript_that_was_taken_away_is_put_back(box: Prey) -> None:
     assert transcript(box, task) == "first words\nlast words\n"
 
 
+def test_after_a_cleaned_checkout_the_task_is_still_there_to_be_retried(box: Prey) -> None:
+    task = dispatched(box, "cleans_the_checkout", "--shared")
+    project = read_id(box.project)
+
+    wait_for(lambda: copy_of(box, task).standing().state is S.FAILED, "the task to be at home again")
+
+    assert read_id(box.project) == project
+    assert "plan.md is gone" in box.run("show", task).stdout
+    assert marks_of(box, task) == "__"
+    box.run("retry", task)
+    wait_for(lambda: copy_of(box, task).standing().attempt == 2, "the second attempt")
+    box.ended(task, S.FAILED)
+    box.unharmed(task)
+
+
 def test_a_trap_for_the_next_attempt_catches_nothing(box: Prey) -> None:
     task = dispatched(box, "lays_a_trap_for_the_next_attempt", "--shared")
 

@@ -374,6 +374,11 @@ def removes_its_folder(_secret: Path, _outside: Path) -> None:
     shutil.rmtree(_task())
 
 
+def cleans_the_checkout(_secret: Path, _outside: Path) -> None:
+    """What `git clean -fdx` does: the whole of `.dispatch/` is gone. No malice is needed."""
+    shutil.rmtree(_task().parents[1])
+
+
 def makes_its_folder_a_file(_secret: Path, _outside: Path) -> None:
     task = _task()
     shutil.rmtree(task)

@@ -330,3 +330,14 @@ def test_the_notes_are_those_of_the_dispatcher_in_their_order() -> None:
     ]
 
     assert notes_of(entries) == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("timeout", '"long"'), ("title", "7"), ("priority", "true"), ("self_planned", "1"), ("id", "null")],
+)
+def test_a_value_of_another_kind_is_refused_with_its_key(key: str, value: str) -> None:
+    lines = [line for line in dump_task(TASK).decode().splitlines() if not line.startswith(f"{key}: ")]
+
+    with pytest.raises(BadInput, match=f"task.yaml: `{key}` cannot be"):
+        load_task("\n".join([*lines, f"{key}: {value}"]).encode())

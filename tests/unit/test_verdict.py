@@ -11,7 +11,7 @@ from dispatch_queue.states import HELD, Event, after
 from worker.livecopy import View
 from worker.process import ProcessExit
 from worker.supervisor import Stop
-from worker.verdict import End, Verdict, conclude, how, judge, unchecked
+from worker.verdict import End, Verdict, conclude, how, judge, not_begun, unchecked
 
 DONE = b"- [x] one\n- [x] two\n"
 HALF = b"- [x] one\n- [ ] two\n"
@@ -232,3 +232,13 @@ FAILED = ProcessExit(code=1)
 )
 def test_the_end_of_a_check_means(exit: ProcessExit, stop: Stop | None, before: bool, verdict: Verdict | None) -> None:
     assert judge(exit, stop, "1 ok\n2 failed\n", failed_before=before) == verdict
+
+
+def test_an_agent_that_did_not_begin_for_no_fault_of_its_own_gets_another_try() -> None:
+    verdict = not_begun("its warden died", tries=1, limit=3)
+
+    assert verdict == Verdict(Event.GIVE_BACK, "the agent did not begin: its warden died", counts=True)
+
+
+def test_but_not_more_than_the_task_has() -> None:
+    assert not_begun("its warden died", tries=2, limit=3) == Verdict(Event.FAIL, "start: its warden died")
