@@ -160,8 +160,8 @@ def test_every_item_ticked_is_not_done_without_the_completion_marker(box: Projec
     assert "ipc/.done is missing" in prompt_of(box, task, 2)
 
 
-def test_an_agent_killed_by_a_signal_gets_one_more_try_and_then_fails_its_task_with_the_signal(box: Project) -> None:
-    task = submit(box, "--item", "Work", model="kills_itself")
+def test_an_agent_killed_by_a_signal_gets_the_tries_there_are_and_then_fails_its_task_with_it(box: Project) -> None:
+    task = submit(box, "--item", "Work", "--attempts", "2", model="kills_itself")
 
     await_state(box, task, S.FAILED)
     assert states_of(box, task) == [S.QUEUED, S.RUNNING, S.QUEUED, S.RUNNING, S.FAILED]
