@@ -140,6 +140,14 @@ def push(store: Store, home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> Sta
     return standing
 
 
+def is_foreign(home: TaskDir, ref: Ref) -> bool:
+    """Whether a task came with a cloned or copied `.dispatch`: it was submitted in another project, and is not run."""
+    try:
+        return home.task().project != ref.project
+    except (DispatchError, OSError):
+        return False
+
+
 def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> bool:
     """Tell Redis of a task that only the files know: newly submitted, or lost there. False: it knew it already.
 
@@ -147,6 +155,8 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> bool:
     with the token of its claim: its worker goes on, or the reaper takes it back.
     """
     task = current(home.task(), standing)
+    if task.project != ref.project:
+        raise Refused(f"task `{task.id}` was submitted in another project", state="foreign", hint="submit it here")
     fields = routing(task) | {
         "seq": standing.seq,
         "token": standing.token,
@@ -252,6 +262,8 @@ def reconcile(store: Store, base: Path, project_id: str, only: str | None = None
 
 def _both(store: Store, home: TaskDir, ref: Ref, *, level: int = logging.WARNING) -> Standing | None:
     """Push and sync. What stands in the way is logged; None then."""
+    if is_foreign(home, ref):
+        return Standing()
     try:
         try:
             standing = home.standing()

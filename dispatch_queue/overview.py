@@ -130,6 +130,12 @@ def answered(home: TaskDir) -> list[dict[str, Any]]:
     ]
 
 
+def has_output(home: TaskDir) -> bool:
+    """Whether there is an artifact: a file, and no link to one."""
+    path = home.path / taskdir.OUTPUT
+    return path.is_file() and not path.is_symlink()
+
+
 def output(home: TaskDir) -> str | None:
     """The artifact's text, or None without one."""
     try:

@@ -12,7 +12,7 @@ from dispatch_queue import ids, ipc, plan, registry, schedule, taskdir
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, Refused
 from dispatch_queue.home import actor, host_name
-from dispatch_queue.project import Project, ensure
+from dispatch_queue.project import Project, ensure, renew
 from dispatch_queue.record import Entry, Isolation, Ref, Task
 from dispatch_queue.states import FINAL, Event, after
 from dispatch_queue.taskdir import TaskDir
@@ -194,8 +194,14 @@ def record_locally(
 
 
 def made_project(project: Project, home: Path) -> tuple[Project, str]:
-    """The project with its `.dispatch` and its id, known on this host. Raises BadInput, OSError."""
+    """The project with its `.dispatch` and its id, known on this host. Raises BadInput, OSError.
+
+    A `.dispatch` that came with a clone or a copy gets an id of its own: tasks in it are somebody else's, and not run.
+    """
+    is_new = project.id is None
     project = ensure(project)
+    if not is_new and project.id is not None and not registry.is_ours(home, project.id, project.path):
+        project = renew(project)
     assert project.id is not None
     registry.register(home, project.id, project.path)
     return project, project.id

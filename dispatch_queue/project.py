@@ -93,6 +93,13 @@ def new_id(path: Path) -> str:
     return ids.from_title(path.name)[: ids.LIMIT - len(suffix)].rstrip("-") + suffix
 
 
+def renew(project: Project) -> Project:
+    """Give a project another id. Raises OSError."""
+    project_id = new_id(project.path)
+    files.write(project.path, _PROJECT, f"id: {project_id}\n".encode())
+    return Project(project.path, project_id)
+
+
 def ensure(project: Project) -> Project:
     """Make the project's `.dispatch/tasks`, give it an id, and hide `.dispatch/` from git. May be called again.
 
@@ -218,9 +225,11 @@ def git_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def check_worktree(project: Path) -> None:
     """Raise BadInput where a task could not get a worktree: no git, not a repository, or no commit in it yet."""
+    import shlex
     import subprocess
 
-    hint = f"git -C {project} init && git -C {project} add --all && git -C {project} commit -m Start, or use --shared"
+    git = f"git -C {shlex.quote(str(project))}"
+    hint = f"{git} init && {git} add --all && {git} commit -m Start, or use --shared"
     try:
         done = subprocess.run(
             ["git", "rev-parse", "--verify", "--quiet", "HEAD^{commit}"],

@@ -31,6 +31,20 @@ def registered_path(home: Path, project_id: str) -> Path | None:
     return Path(data.decode(errors="surrogateescape"))
 
 
+def is_ours(home: Path, project_id: str, path: Path) -> bool:
+    """Whether a project was made, or first submitted from, by us: a cloned or copied `.dispatch` is not.
+
+    One that was moved is found again: it is not where it was registered any more. Raises OSError.
+    """
+    known = registered_path(home, project_id)
+    if known is None or known == path:
+        return known == path
+    if read_id(known) == project_id:
+        return False
+    register(home, project_id, path)
+    return True
+
+
 def path_of(home: Path, project_id: str) -> Path | None:
     """Where the project is, if its folder is still there and still says that it is this project."""
     path = registered_path(home, project_id)

@@ -179,7 +179,7 @@ class Attempt:
             self._fail_start(how(exit, transcript.last_line()))
             return
         publisher.turn(live, {"files", "news"})
-        end = self._look_back(before, live, exit, stopped, transcript.last_line(), task.attempts)
+        end = self._look_back(before, live, exit, stopped, transcript.last_line(), task)
         verdict = conclude(end)
         if verdict is not None and verdict.event is Event.FINISH and task.verify:
             verdict = self._check(prepared)
@@ -238,11 +238,12 @@ class Attempt:
         return judge(exit, stopped, said, failed_before=bool(self._home.standing().check))
 
     def _look_back(
-        self, before: View, live: LiveCopy, exit: ProcessExit, stopped: Stop | None, last_line: str, limit: int
+        self, before: View, live: LiveCopy, exit: ProcessExit, stopped: Stop | None, last_line: str, task: Task
     ) -> End:
         view = live.view
         was_blocked = {item.text for item in before.plan.items if item.mark is Mark.ASKING}
         blocked = [item for item in view.plan.items if item.mark is Mark.ASKING and item.text not in was_blocked]
+        submitted = next((entry.facts.get("total", 0) for entry in self._home.entries()), 0)
         rewritten = len(view.plan.items) != len(before.plan.items)
         return End(
             view=view,
@@ -254,5 +255,6 @@ class Attempt:
             newly_blocked=tuple(item.number for item in blocked),
             tries=self._record.tries,
             idle_before=self._record.idle,
-            limit=limit,
+            limit=task.attempts,
+            items_before=0 if task.self_planned else int(submitted),
         )

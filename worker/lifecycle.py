@@ -43,7 +43,7 @@ def _configure(conf: Any, **_: Any) -> None:
 def _start(sender: Any, **_: Any) -> None:
     settings = read_settings()
     consumed = list(sender.app.amqp.queues.consume_from)
-    services = Services(settings, queues=consumed)
+    services = Services(settings, queues=consumed, slots=sender.concurrency)
     services.store.node = sender.hostname
     Control(services).register()
     services.start()

@@ -124,6 +124,7 @@ class Reaper:
             try:
                 self._store.change(ref, lose(record, at=stamp(self._clock.now())))
             except (ClaimLost, Refused) as error:
+                del self._seen[ref]  # look at it anew, for the whole window
                 log.info("%s is not taken back: %s", ref, error, extra={"action": "reap_raced"})
                 continue
             if record.worker.rpartition(":")[0] == self._host and (killed := sweep_attempts(ref, until=record.attempt)):

@@ -38,12 +38,15 @@ class Held:
 class Services:
     """Started when the worker is, closed when its last attempt has ended."""
 
-    def __init__(self, settings: Settings, *, queues: list[str], clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self, settings: Settings, *, queues: list[str], slots: int | None = None, clock: Clock = SYSTEM
+    ) -> None:
         self.settings, self.clock = settings, clock
         self.name = settings.name()
         self.store = Store(settings.redis_url)
         self.stopping = threading.Event()
         self.drain_seconds = settings.drain_seconds
+        self.slots = slots or settings.slots
         self._queues = queues
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -165,7 +168,7 @@ class Services:
         return {
             "host": self.settings.host,
             "queues": " ".join(self._queues),
-            "slots": str(self.settings.slots),
+            "slots": str(self.slots),
             "running": str(len(self.claims())),
         }
 

@@ -26,6 +26,7 @@ class End:
     tries: int = 0
     idle_before: bool = False
     limit: int = 3
+    items_before: int = 0  # as submitted; 0 where the agent makes the plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ def conclude(end: End) -> Verdict | None:
         )
     if view.broken:
         return _failed(FailReason.AGENT, f"the agent left no readable plan: {view.broken}")
+    if view.finished and len(plan.items) < end.items_before:
+        removed = f"it had {end.items_before} items, and now {len(plan.items)}"
+        return _failed(FailReason.AGENT, f"the agent took items out of the plan: {removed}")
     if view.finished:
         return Verdict(Event.FINISH)
     if end.stop is Stop.DRAIN:

@@ -140,7 +140,7 @@ def _began(project: Path, base: str | None, branch: str | None) -> str:
         found = (git.commit_of(project, base_ref(branch)) if branch else None) or git.head(project)
     if found is None:
         missing = f"no commit {base} in {project}" if base else f"no commit yet in {project}"
-        raise BadInput(f"cannot make a worktree: {missing}", hint=f"git -C {project} commit, or use --shared")
+        raise BadInput(f"cannot make a worktree: {missing}", hint="commit something there, or use --shared")
     return found
 
 

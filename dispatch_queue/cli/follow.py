@@ -105,11 +105,14 @@ def report(cards: Sequence[Card], end: Exit) -> None:
     """Say what came of it: the questions with their commands, or how each task ended."""
     for card in cards:
         for number, text in sorted(card.questions.items()):
-            click.echo(f"{card.id}  question {number}: {render.plain(text)}")
+            first, *more = render.plain(text).splitlines() or [""]
+            click.echo(f"{card.id}  question {number}: {first}")
+            for part in more:
+                click.echo(f"    {part}")
             click.echo(f'  dispatch answer {card.id} {number} "…"')
         if end is not Exit.QUESTION:
             click.echo(render.summary(card))
-            if card.standing.state is State.DONE and (card.home.path / taskdir.OUTPUT).is_file():
+            if card.standing.state is State.DONE and overview.has_output(card.home):
                 click.echo(f"  {card.home.path / taskdir.OUTPUT}")
             if card.standing.state is State.FAILED:
                 click.echo(f"  dispatch show {card.id}")

@@ -1,5 +1,6 @@
 """logs and diff: what an agent said, and what it changed."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -117,7 +118,9 @@ def diff(task: str, stat: bool) -> int:
     here.reconcile(home.id)
     card = overview.look(home)
     if card.isolation is Isolation.SHARED:
-        raise BadInput(f"task `{home.id}` works in your checkout itself", hint=f"git -C {home.base} diff")
+        raise BadInput(
+            f"task `{home.id}` works in your checkout itself", hint=f"git -C {shlex.quote(str(home.base))} diff"
+        )
     branch = card.standing.branch
     if not branch:
         raise BadInput(f"task `{home.id}` has no branch yet", hint=f"dispatch status {home.id}")

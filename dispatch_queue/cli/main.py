@@ -84,8 +84,10 @@ def root(ctx: click.Context, folder: str | None) -> None:
 
 def _run(command: click.Command, name: str) -> NoReturn:
     """Run a command and leave with its exit status; every error is printed here and nowhere else."""
+    _open_streams()
     try:
-        status: Any = command.main(prog_name=name, standalone_mode=False)
+        colour = False if os.environ.get("NO_COLOR") else None
+        status: Any = command.main(prog_name=name, standalone_mode=False, color=colour)
         _leave(int(status or 0))
     except click.exceptions.Exit as leaving:
         _leave(leaving.exit_code)
@@ -106,6 +108,13 @@ def _run(command: click.Command, name: str) -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"error: {where}{error.strerror or error}\n\nhint: dispatch doctor", err=True)
         _leave(Exit.FAILED)
+
+
+def _open_streams() -> None:
+    """Put /dev/null where the caller closed a standard stream."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open until the end
 
 
 def _leave(status: int) -> NoReturn:

@@ -18,7 +18,7 @@ def rebuild(everywhere: bool, as_json: bool) -> int:
     """
     here = Here()
     projects = registry.projects(here.home) if everywhere else {}
-    if not everywhere and here.project.id is not None:
+    if not everywhere and here.project.id and registry.is_ours(here.home, here.project.id, here.project.path):
         projects = {here.project.id: here.project.path}
     store = here.store()
     from dispatch_queue.mirror import reconcile

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from dispatch_queue.clock import parse_stamp
-from dispatch_queue.overview import Card
+from dispatch_queue.overview import Card, has_output
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Entry, Isolation
 from dispatch_queue.states import State
@@ -194,7 +194,7 @@ def page(
         lines += ["", "attempts", *(attempt_line(one, now) for one in attempts)]
     if card.standing.branch:
         lines += ["", f"branch  {line(card.standing.branch)}"]
-    if (card.home.path / "output.md").is_file():
+    if has_output(card.home):
         lines += ["", f"output  {card.home.path / 'output.md'}"]
     steps = next_steps(card)
     return lines + (["", "next", *(f"  {step}" for step in steps)] if steps else [])

@@ -8,6 +8,7 @@ import click
 
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.errors import Exit
+from dispatch_queue.home import run_folder
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
 
@@ -46,9 +47,10 @@ def down(drain: float) -> int:
     return Exit.DONE
 
 
-def _celery(words: list[str]) -> int:
-    """Become Celery, in this environment. `-P`: nothing of the current folder is imported."""
+def _celery(here: Here, words: list[str]) -> int:
+    """Become Celery, in a folder of ours: it imports what `-A` names from the current folder first."""
     sys.stdout.flush()
+    os.chdir(run_folder(here.home))
     os.execv(sys.executable, [sys.executable, "-P", "-m", "celery", "-A", "worker", *words])
 
 
@@ -63,11 +65,12 @@ def _celery(words: list[str]) -> int:
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED)
 def worker(slots: int | None, drain: float | None, rest: tuple[str, ...]) -> int:
     """Run a worker in the foreground. What is not known here is passed on to `celery worker`."""
-    Here().store(worker=False)
+    here = Here()
+    here.store(worker=False)
     if drain is not None:
         os.environ["DISPATCH_DRAIN"] = str(drain)
     quick = ["--without-mingle", "--without-gossip", "--loglevel", "INFO", "-n", f"dispatch-{os.getpid()}@%h"]
-    return _celery(["worker", *quick, *(["--concurrency", str(slots)] if slots else []), *rest])
+    return _celery(here, ["worker", *quick, *(["--concurrency", str(slots)] if slots else []), *rest])
 
 
 @click.command(context_settings=_PASS_ON)
@@ -78,4 +81,4 @@ def flower(rest: tuple[str, ...]) -> int:
     here.store(worker=False)
     own = here.home / "flowerconfig.py"
     # Without --conf Flower would execute a `flowerconfig.py` of the current folder, which may be a cloned repository.
-    return _celery(["flower", f"--conf={own if own.is_file() else os.devnull}", *rest])
+    return _celery(here, ["flower", f"--conf={own if own.is_file() else os.devnull}", *rest])

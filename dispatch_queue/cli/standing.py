@@ -77,6 +77,11 @@ class Here:
         project_id = self.project.id
         if project_id is None:
             raise BadInput(f"{self.project.path} has tasks but no .dispatch/project.yaml", hint="restore that file")
+        if not registry.is_ours(self.home, project_id, self.project.path):
+            raise BadInput(
+                f"the `.dispatch` in {self.project.path} was not made by you on this machine",
+                hint="its tasks can be read, and are not run; submit your own",
+            )
         return Ref(project_id, home.id)
 
     def mark_unsent(self) -> None:
@@ -95,6 +100,8 @@ class Here:
         if unsent:
             only = None
         if self.project.id is None or not (self.project.path / taskdir.TASKS).is_dir():
+            return
+        if not registry.is_ours(self.home, self.project.id, self.project.path):
             return
         if (self.home / "run").is_dir() and is_held(self.home, MIRROR):
             return

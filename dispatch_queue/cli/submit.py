@@ -135,6 +135,11 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         not_before=schedule.not_before(options["at"], options["delay"]),
         hold=options["hold"],
     )
+    if choice.backend == SHELL and request.plan is None and not items:
+        raise BadConfig(
+            f"`{choice.model}` runs commands, and cannot work on a prompt ({choice.why})",
+            hint="install an agent CLI (`dispatch doctor`), name one with --model, or give commands: -i 'Test: `make`'",
+        )
     if request.isolation is Isolation.WORKTREE:
         from dispatch_queue.project import check_worktree
 

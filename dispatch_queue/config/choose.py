@@ -39,7 +39,7 @@ class UnknownModel(BadInput):
         meant = f"did you mean `{near}`? If not, " if near else ""
         super().__init__(
             f"unknown model `{model}`",
-            hint=f"{meant}see `dispatch config show`, or add it: `dispatch config add-model {model}`",
+            hint=f"{meant}see `models:` in config.yaml, or add it there",
         )
 
 

@@ -134,7 +134,7 @@ def render(found: Iterable[str], models: Mapping[str, str], default: str) -> str
     found = list(found)
     width = max(len(model) for model in models) + 1
     lines = [
-        "# What `dispatch` found on this machine. Edit it here or with `dispatch config`.",
+        "# What `dispatch` found on this machine. Edit it here.",
         "",
         f"default: {default}",
         "",
@@ -199,7 +199,7 @@ def _found_titles(found: Iterable[str], models: Mapping[str, str]) -> str:
 
 
 def _written(home: Path, default: str) -> str:
-    return f"Wrote {shown(home)} with `{default}` as the default; another: `dispatch config default NAME`."
+    return f"Wrote {shown(home)} with `{default}` as the default; another: edit `default:` there."
 
 
 def _nothing_found() -> str:

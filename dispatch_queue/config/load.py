@@ -127,7 +127,7 @@ def _checked(home: Path, text: str) -> tuple[Config, list[str]]:
     config, notices, problems = parse(text, shown(home))
     if problems:
         first, *others = problems
-        more = f"; {len(others)} more in the file: `dispatch config check`" if others else ""
+        more = f"; {len(others)} more in the file" if others else ""
         raise BadConfig(f"{shown(home)}:{first.line}: {first.text}", hint=first.hint + more)
     _keep(home, text, config, notices)
     return config, notices

@@ -10,7 +10,7 @@ from dispatch_queue.config import document, rules
 from dispatch_queue.config.document import Document, Place, Problem, seen
 from dispatch_queue.config.schema import Alias, Backend, Config, Model, RedisSection, WorkerSection
 
-OLD_FORMAT = "`agents:` is the old format; it works as before, and `dispatch config migrate` brings it up to date"
+OLD_FORMAT = "`agents:` is the old format; it works as before"
 
 SECTIONS: Mapping[str, type] = {"redis": RedisSection, "worker": WorkerSection}
 ENTRIES: Mapping[str, type] = {"backends": Backend, "models": Model, "aliases": Alias}

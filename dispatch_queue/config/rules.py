@@ -93,14 +93,14 @@ def _aliases(config: Config) -> Iterator[Broken]:
             target = config.aliases[alias.model].model
             yield (*place, "model"), f"{seen(alias.model)} is an alias, not a model", f"write its model, `{target}`"
         elif alias.model not in config.models and alias.model != SHELL:
-            fix = f"add the model: `dispatch config add-model {alias.model}`"
+            fix = f"add `{alias.model}` under `models:`"
             yield (*place, "model"), f"unknown model {seen(alias.model)}", _instead(alias.model, config.models, fix)
 
 
 def _default(config: Config) -> Iterator[Broken]:
     known = [*config.models, *config.aliases, SHELL]
     if config.default is not None and config.default not in known:
-        fix = "choose one: `dispatch config default NAME`"
+        fix = "write one of `models:` or `aliases:` there"
         yield ("default",), f"unknown model {seen(config.default)}", _instead(config.default, known, fix)
 
 

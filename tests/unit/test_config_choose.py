@@ -60,7 +60,7 @@ def test_an_unknown_flag_is_refused_with_the_nearest_name() -> None:
     assert caught.value.exit_status == Exit.USAGE
     assert caught.value.model == "sonet"
     assert "did you mean `sonnet`?" in str(caught.value.hint)
-    assert "dispatch config add-model sonet" in str(caught.value.hint)
+    assert "add it there" in str(caught.value.hint)
 
 
 def test_shell_is_chosen_by_the_flag_but_not_by_a_word() -> None:

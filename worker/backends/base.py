@@ -79,9 +79,9 @@ def words_of(command: str) -> tuple[str, ...]:
     try:
         words = tuple(shlex.split(command))
     except ValueError as error:
-        raise BadConfig(f"unclosed quote in the command `{command}`", hint="see `dispatch config check`") from error
+        raise BadConfig(f"unclosed quote in the command `{command}`", hint="mend it in config.yaml") from error
     if not words:
-        raise BadConfig("a command is empty", hint="see `dispatch config check`")
+        raise BadConfig("a command is empty", hint="mend it in config.yaml")
     return words
 
 
