@@ -107,6 +107,7 @@ class Attempt:
         self._mailbox, self._slot = mailbox, slot
         self._home = home
         self._publisher = Publisher(services, home, record, claim, mailbox)
+        self._submitted = 0  # items
         self._ending = Ending(services, home, record, claim, self._publisher)
 
     @property
@@ -159,6 +160,8 @@ class Attempt:
     def _supervise(self, prepared: Prepared, process: AgentProcess, handle: int) -> None:
         live, task, publisher = prepared.live, prepared.task, self._publisher
         before = live.view
+        if not task.self_planned:  # read now: later an agent can have been at the journal
+            self._submitted = next((int(entry.facts.get("total", 0)) for entry in self._home.entries()), 0)
         log.info("attempt %d of %s runs as %d", self.number, self._ref, process.pid, extra={"action": "attempt_start"})
         place = prepared.workspace
         publisher.note(
@@ -243,7 +246,6 @@ class Attempt:
         view = live.view
         was_blocked = {item.text for item in before.plan.items if item.mark is Mark.ASKING}
         blocked = [item for item in view.plan.items if item.mark is Mark.ASKING and item.text not in was_blocked]
-        submitted = next((entry.facts.get("total", 0) for entry in self._home.entries()), 0)
         rewritten = len(view.plan.items) != len(before.plan.items)
         return End(
             view=view,
@@ -256,5 +258,5 @@ class Attempt:
             tries=self._record.tries,
             idle_before=self._record.idle,
             limit=task.attempts,
-            items_before=0 if task.self_planned else int(submitted),
+            items_before=self._submitted,
         )

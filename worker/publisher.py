@@ -4,6 +4,7 @@ While Redis is away changes wait here; the files hold all of it meanwhile.
 """
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from dispatch_queue.errors import ClaimLost, Refused, StoreDown
 from dispatch_queue.home import actor
 from dispatch_queue.mirror import enroll, publish_answer
 from dispatch_queue.plan import Mark, Plan
-from dispatch_queue.record import Entry, draft
+from dispatch_queue.record import draft
 from dispatch_queue.states import Event, State
 from dispatch_queue.taskdir import TaskDir
 from worker.livecopy import LiveCopy, News
@@ -29,9 +30,8 @@ log = logging.getLogger(__name__)
 _QUESTION_CHARACTERS = 4000  # of a question in the journal; its file has all of it
 
 
-def unreported(plan: Plan, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The items whose mark is not the one that the journal tells last, as facts of a tick."""
-    told = {str(entry.facts.get("text")): str(entry.facts.get("mark")) for entry in entries if entry.event == "tick"}
+def unreported(plan: Plan, told: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The items whose mark is not the one that was `told` last for their text, as facts of a tick."""
     return [
         {"item": item.number, "mark": item.mark.value, "text": item.text}
         for item in plan.items
@@ -136,7 +136,10 @@ class Publisher:
     def tell_all(self, live: LiveCopy, event: str) -> None:
         """Publish every file, and the ticks in the plan that the journal does not have."""
         facts = taskdir.facts_of(live.view.plan)
-        ticks = [("tick", {**told, **facts}) for told in unreported(live.view.plan, self._home.entries())]
+        told = {str(one.facts.get("text")): str(one.facts.get("mark")) for one in self._home.entries()}
+        for waiting in (json.loads(entry) for change in self._waiting for entry in change.entries):
+            told[str(waiting.get("text"))] = str(waiting.get("mark"))
+        ticks = [("tick", {**missing, **facts}) for missing in unreported(live.view.plan, told)]
         entries = self._drafts([(event, facts), *ticks])
         self._waiting.insert(0, self._ours(Change(entries=entries, fields=facts, files=live.read_all())))
 

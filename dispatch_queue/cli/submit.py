@@ -136,6 +136,7 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         hold=options["hold"],
     )
     if choice.backend == SHELL and request.plan is None and not items:
+        producer.draft(request, project_id="unwritten")  # what is wrong with the prompt itself comes first
         raise BadConfig(
             f"`{choice.model}` runs commands, and cannot work on a prompt ({choice.why})",
             hint="install an agent CLI (`dispatch doctor`), name one with --model, or give commands: -i 'Test: `make`'",

@@ -313,3 +313,11 @@ def test_the_model_that_a_prompt_names_does_the_work(box: Project) -> None:
     assert "using says_its_input (named in the prompt)" in done.stdout
     await_state(box, task, S.DONE)
     assert copy_of(box, task).task().isolation is Isolation.SHARED
+
+
+def test_an_agent_that_takes_items_out_of_the_plan_has_not_done_it(box: Project) -> None:
+    task = submit(box, items=("One", "Two"), model="drops_an_item")
+
+    await_state(box, task, S.FAILED)
+
+    assert reason_of(box, task) == "agent: the agent took items out of the plan: it had 2 items, and now 1"

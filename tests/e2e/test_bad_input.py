@@ -1,8 +1,10 @@
 """Bad input gets a clear error: what is wrong, what to do, an exit status; nothing half-written, nothing lost."""
 
 import contextlib
+import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from tests.support import sandbox as sandboxes
 from tests.support import standins
 from tests.support.sandbox import Completed, Sandbox
 from tests.support.server import start_server
-from tests.support.tasks import Gate, Project, await_state, configure, copy_of, do, journal, states_of, submit
+from tests.support.tasks import Gate, Project, await_state, configure, copy_of, do, journal, state_of, states_of, submit
 from tests.support.waiting import wait_for
 
 S = State
@@ -72,7 +74,7 @@ def tree(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def bare(own_folder: Path) -> Iterator[Sandbox]:
     """A project in which nothing was dispatched, and nothing will be: these tests share it."""
-    with sandboxes.opened(own_folder / "bare") as bare:
+    with sandboxes.opened(Path(tempfile.mkdtemp(prefix="bare", dir=own_folder))) as bare:
         configure(bare, {"missing": "no-such-agent --go", "gone": "/nowhere/agent"})
         yield bare
         assert tree(bare.project) == []
@@ -394,7 +396,7 @@ def test_a_task_is_kept_when_the_own_server_cannot_start_and_sent_when_it_can(sa
 @pytest.fixture(scope="module")
 def settled(house: Sandbox, own_folder: Path) -> Iterator[Project]:
     """A project with a finished task `fix-one`, a cancelled one `fix-two`, and `asks`, parked on question 2."""
-    project = Project(house, own_folder / "settled")
+    project = Project(house, Path(tempfile.mkdtemp(prefix="settled", dir=own_folder)))
     try:
         do(project, "--name", "fix-one", items=("Work: `true`",))
         items = ("ask: First?", "ask: Second?")
@@ -473,3 +475,19 @@ def test_an_answer_of_a_file_that_is_too_large_is_not_read_whole(settled: Projec
     done = settled.run("answer", "asks", "-", input=b"x" * (2 * MIB), check=False)
 
     refused(done, 2, "more than 1048576 bytes")
+
+
+def test_a_task_that_came_with_a_clone_is_not_run(house: Sandbox, tmp_path: Path) -> None:
+    cloned = Project(house, tmp_path / "cloned")
+    mine = submit(cloned, "--hold", items=("Own: `touch theirs`",))
+    stranger = Project(house, tmp_path / "stranger")
+    shutil.copytree(cloned.project / ".dispatch", stranger.project / ".dispatch")
+
+    done = do(stranger, "--name", "other", items=("Work: `touch mine`",))
+
+    assert stranger.run("release", mine, check=False).code != 0
+    assert not (stranger.project / "theirs").exists()
+    assert (stranger.project / "mine").exists()
+    assert state_of(stranger, done) is State.DONE
+    assert cloned.run("release", mine).code == 0
+    await_state(cloned, mine, State.DONE)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def started(house: Sandbox, *words: str, cwd: Path, env: dict[str, str] = API) -
 @pytest.fixture(scope="module")
 def house(own_folder: Path) -> Iterator[Sandbox]:
     """A server, and a worker with two slots."""
-    with sandboxes.opened(own_folder / "flowers") as house:
+    with sandboxes.opened(Path(tempfile.mkdtemp(prefix="flowers", dir=own_folder))) as house:
         configure(house, worker={"slots": 2})
         house.run("up")
         yield house
@@ -207,7 +208,7 @@ def test_the_buttons_cancel_a_task_wherever_it_stands(box: Project, gate: Gate, 
 
 
 def test_a_task_that_is_given_back_is_in_line_again(own_folder: Path) -> None:
-    with sandboxes.opened(own_folder / "stops") as house:
+    with sandboxes.opened(Path(tempfile.mkdtemp(prefix="stops", dir=own_folder))) as house:
         configure(house, worker={"drain": 0})
         gate = Gate(house.folder / "gate")
         task = submit(house, "--title", "Again", items=("One: `true`", gate.item))

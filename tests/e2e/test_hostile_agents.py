@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def found_in(*folders: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def house(own_folder: Path) -> Iterator[Sandbox]:
     """A server and a worker of these tests' own: what agents do to them hits nobody else."""
-    with sandboxes.opened(own_folder / "hostile") as house:
+    with sandboxes.opened(Path(tempfile.mkdtemp(prefix="hostile", dir=own_folder))) as house:
         secret, outside = house.folder / "secret", house.folder / "outside"
         configure(house, {name: hostile.command(name, secret, outside) for name in hostile.NAMES})
         secret.write_text(f"# {CANARY}\n\n- [ ] {CANARY}\n")

@@ -213,7 +213,7 @@ def tells_the_terminal_what_to_do(_secret: Path, _outside: Path) -> None:
     (_task() / "attempts/7").mkdir(parents=True)
     (_task() / "attempts/7/result.json").write_text(json.dumps({"end": ESCAPES, "reason": ESCAPES, "host": 7}))
     _until(lambda: (_task() / "ipc/001.answer").exists())
-    place.write_text(f"- [x] item {ESCAPES}\n")
+    place.write_text(f"- [x] item {ESCAPES}\n- [x] Two\n")
     (_task() / "ipc/.done").touch()
 
 

@@ -103,6 +103,12 @@ def kills_itself(*_: str) -> int:
     return 0
 
 
+def drops_an_item(*_: str) -> int:
+    """Makes its plan shorter, and says that all is done."""
+    _put("plan.md", "- [x] One\n")
+    return _finish()
+
+
 def exits_3(*_: str) -> int:
     """Fails as a program does that does not know its options."""
     sys.stderr.write("unknown option --fast\n")
@@ -176,6 +182,7 @@ STANDINS: dict[str, Callable[..., int]] = {
         ticks_none,
         ticks_all_but_forgets_to_finish,
         kills_itself,
+        drops_an_item,
         exits_3,
         plans_itself,
         overwrites_notes,
