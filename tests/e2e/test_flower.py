@@ -119,8 +119,13 @@ def test_a_task_in_line_is_pending_and_named(box: Project, gate: Gate, flower: F
 
     row = flower.await_row(box, task, "PENDING", "0/1")
     assert row["name"] == "dispatch.run"
-    lengths = json.loads(flower.ask("/api/queues/length"))["active_queues"]
-    assert {queue["name"].split(".")[1]: queue["messages"] for queue in lengths}["host"] == 1
+
+    def waiting() -> bool:
+        lengths = json.loads(flower.ask("/api/queues/length"))["active_queues"]
+        # Until a worker has told Flower of its queues there is only Celery's default one.
+        return any(queue["name"].startswith("dispatch.host.") and queue["messages"] == 1 for queue in lengths)
+
+    wait_for(waiting, "Flower to count the ticket that waits", SHOWN_WITHIN_SECONDS)
     assert "dispatch.host." in flower.ask("/broker")
     gate.open()
     assert flower.await_row(box, task, "SUCCESS", "1/1")["worker"]
