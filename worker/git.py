@@ -180,12 +180,6 @@ def branch_tip(repo: Path, branch: str) -> str | None:
     return commit_of(repo, f"refs/heads/{branch}")
 
 
-def current_branch(worktree: Path) -> str | None:
-    """The branch that is checked out; None for a detached HEAD."""
-    ref = ask(["symbolic-ref", "--quiet", "HEAD"], worktree)
-    return ref.removeprefix("refs/heads/") if ref else None
-
-
 def is_ancestor(repo: Path, older: str, newer: str) -> bool:
     return ask(["merge-base", "--is-ancestor", older, newer], repo) is not None
 
