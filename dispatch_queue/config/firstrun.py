@@ -4,9 +4,9 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from dispatch_queue.config.choose import PROVIDERS, UnknownModel, backend_for, best_model, provider_of
+from dispatch_queue.config.clis import CLIS
 from dispatch_queue.config.load import CONFIG_NAME, shown
 from dispatch_queue.errors import BadConfig
 
@@ -16,41 +16,6 @@ CLAUDE_MODELS = ("opus", "sonnet", "haiku")  # names that stay while versions co
 CODEX_MODELS = ("gpt-5.3-codex", "gpt-5.3-codex-spark", "gpt-5.2")  # codex cannot list its own
 
 Ask = Callable[[list[str]], str]
-
-
-class Cli(NamedTuple):
-    """One CLI that we look for: its back end, its program, the command to write, how to get it."""
-
-    backend: str
-    program: str
-    title: str
-    command: str
-    install: str
-
-
-CLIS = (
-    Cli(
-        "claude",
-        "claude",
-        "Claude Code",
-        "env -u CLAUDE_CODE_ENTRYPOINT -u CLAUDECODE claude -p --dangerously-skip-permissions",
-        "npm install -g @anthropic-ai/claude-code",
-    ),
-    Cli(
-        "codex",
-        "codex",
-        "Codex",
-        'codex exec --dangerously-bypass-approvals-and-sandbox -C "$(pwd)"',
-        "npm install -g @openai/codex",
-    ),
-    Cli(
-        "cursor",
-        "agent",
-        "Cursor CLI",
-        'agent -p --force --trust --workspace "$(pwd)"',
-        "see https://cursor.com/cli",
-    ),
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dispatch_queue.config.commands import program_at
 from dispatch_queue.config.schema import Backend, Config, Model
 from dispatch_queue.errors import BadConfig
-from worker.backends.base import BIN, MAX_ARGUMENT_BYTES, Order, Recipe, program_at
+from worker.backends.base import BIN, MAX_ARGUMENT_BYTES, Order, Recipe
 from worker.backends.claude import stable
 from worker.backends.table import KINDS, Invocation, available, invoke, runnable
 

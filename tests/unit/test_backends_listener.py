@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispatch_queue.oneline import in_one_line
 from worker.backends.failures import Failure, Fault, kind_of, resets_at
 from worker.backends.listener import MAX_LINE_BYTES, Listener, Usage
 from worker.backends.table import KINDS
-from worker.backends.text import in_one_line
 
 DATA = Path(__file__).parents[1] / "data" / "agents"
 NOW = datetime(2026, 11, 23, 13, 30, tzinfo=UTC)

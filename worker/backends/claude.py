@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.backends.base import Kind, Order, Recipe, has_option
+from dispatch_queue.config import clis
+from dispatch_queue.config.commands import has_option
+from dispatch_queue.oneline import in_one_line, of_call
+from worker.backends.base import Kind, Order, Recipe
 from worker.backends.failures import Failure, Fault, fault_of
 from worker.backends.listener import Heard, Line, Usage
-from worker.backends.text import in_one_line
 
 _FAMILIES = ("opus", "sonnet", "haiku")  # names that the CLI resolves to their newest version
 _TOOL_LIMIT_SECONDS = 600  # the most a shell command may take, unless it is told otherwise
@@ -54,7 +56,6 @@ _FAULTS = {
     529: Failure.OVERLOADED,
 }
 _BUDGETS = ("error_max_turns", "error_max_budget_usd")
-_TELLING = ("command", "file_path", "path", "pattern", "query", "url", "description", "prompt")
 
 
 def read(line: Line, now: datetime) -> Heard | None:
@@ -73,7 +74,7 @@ def read(line: Line, now: datetime) -> Heard | None:
                 session=line["session_id"],
                 usage=_usage(line),
                 denials=tuple(
-                    said_of(denied["tool_name"], denied["tool_input"]) for denied in line["permission_denials"]
+                    of_call(denied["tool_name"], denied["tool_input"]) for denied in line["permission_denials"]
                 ),
                 fault=_fault(line, now) if line["is_error"] else None,
             )
@@ -84,16 +85,10 @@ def _activity(content: list[Mapping[str, Any]]) -> str | None:
     said = None
     for part in content:
         if part["type"] == "tool_use":
-            said = said_of(part["name"], part["input"])
+            said = of_call(part["name"], part["input"])
         elif part["type"] == "text":
             said = in_one_line(part["text"])
     return said
-
-
-def said_of(tool: str, given: Mapping[str, Any]) -> str:
-    """What a call of a tool does, in a line."""
-    telling = next((given[key] for key in _TELLING if isinstance(given.get(key), str)), "")
-    return in_one_line(f"{tool}: {in_one_line(telling)}" if telling else tool)
 
 
 def _usage(line: Line) -> Usage:
@@ -124,10 +119,8 @@ def _fault(line: Line, now: datetime) -> Fault:
 CLAUDE = Kind(
     name="claude",
     command=("claude", "-p", "--dangerously-skip-permissions"),
-    programs=frozenset({"claude"}),
     build=build,
-    variables=("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "MCP_*", "API_TIMEOUT_MS"),
-    hidden=frozenset({"CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT"}),  # else it takes itself for a part of another session
+    cli=clis.CLAUDE,
     waiting=_waiting,
     read=read,
 )

@@ -1,13 +1,14 @@
 """Codex. It reads the prompt on stdin, which must end, and reports as lines of JSON."""
 
-import re
 from datetime import datetime
 from pathlib import PurePath
 
-from worker.backends.base import Kind, Order, Recipe, has_option
+from dispatch_queue.config import clis
+from dispatch_queue.config.commands import has_option
+from dispatch_queue.oneline import in_one_line, of_command
+from worker.backends.base import Kind, Order, Recipe
 from worker.backends.failures import fault_of
 from worker.backends.listener import Heard, Line, Usage
-from worker.backends.text import in_one_line
 
 _SANDBOXED = ("--sandbox", "workspace-write")
 
@@ -36,9 +37,6 @@ def build(order: Order) -> Recipe:
     return Recipe(tuple(argv), stdin=order.prompt.encode(), notices=notices)
 
 
-_IN_A_SHELL = re.compile(r"\S*/(?:bash|zsh|sh) -l?c (['\"]?)(.*)\1", re.DOTALL)
-
-
 def read(line: Line, now: datetime) -> Heard | None:
     """One line of `--json`. Raises KeyError, TypeError, … for one of another shape."""
     match line["type"]:
@@ -65,8 +63,7 @@ def read(line: Line, now: datetime) -> Heard | None:
 def _activity(item: Line) -> str | None:
     match item["type"]:
         case "command_execution":
-            inside = _IN_A_SHELL.fullmatch(item["command"])
-            return in_one_line(f"$ {inside[2] if inside else item['command']}")
+            return of_command(item["command"])
         case "agent_message":
             return in_one_line(item["text"])
         case "file_change":
@@ -81,8 +78,7 @@ def _activity(item: Line) -> str | None:
 CODEX = Kind(
     name="codex",
     command=("codex", "exec", "--dangerously-bypass-approvals-and-sandbox"),
-    programs=frozenset({"codex"}),
     build=build,
-    variables=("OPENAI_*", "CODEX_*"),
+    cli=clis.CODEX,
     read=read,
 )

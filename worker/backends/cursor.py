@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
-from worker.backends.base import MAX_ARGUMENT_BYTES, Kind, Order, Recipe, has_option
-from worker.backends.claude import said_of
+from dispatch_queue.config import clis
+from dispatch_queue.config.commands import has_option
+from dispatch_queue.oneline import in_one_line, of_call
+from worker.backends.base import MAX_ARGUMENT_BYTES, Kind, Order, Recipe
 from worker.backends.failures import fault_of
 from worker.backends.listener import Heard, Line
-from worker.backends.text import in_one_line
 
 
 def build(order: Order) -> Recipe:
@@ -36,7 +37,7 @@ def read(line: Line, now: datetime) -> Heard | None:
             return Heard(activity=in_one_line("".join(part.get("text", "") for part in line["message"]["content"])))
         case "tool_call", "started":
             [(name, call)] = line["tool_call"].items()
-            return Heard(activity=said_of(name.removesuffix("ToolCall"), call["args"]))
+            return Heard(activity=of_call(name.removesuffix("ToolCall"), call["args"]))
         case "result", _:
             fault = fault_of(str(line.get("result", "")), now) if line["is_error"] else None
             return Heard(session=line["session_id"], fault=fault)
@@ -46,8 +47,7 @@ def read(line: Line, now: datetime) -> Heard | None:
 CURSOR = Kind(
     name="cursor",
     command=("agent", "-p", "--force"),
-    programs=frozenset({"agent", "cursor-agent"}),
     build=build,
-    variables=("CURSOR_*",),
+    cli=clis.CURSOR,
     read=read,
 )

@@ -18,4 +18,4 @@ def build(order: Order) -> Recipe:
     )
 
 
-CUSTOM = Kind(name="custom", command=(), programs=frozenset(), build=build)
+CUSTOM = Kind(name="custom", command=(), build=build)

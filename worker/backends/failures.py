@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from worker.backends.text import in_one_line
+from dispatch_queue.oneline import in_one_line
 
 MAX_TEXT_CHARS = 300
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from dispatch_queue.clock import Clock
+from dispatch_queue.oneline import in_one_line
 from worker.backends.failures import Failure, Fault, fault_of
-from worker.backends.text import in_one_line
 
 MAX_LINE_BYTES = 4 * 1024 * 1024  # a longer line is passed over
 TAIL_BYTES = 4096

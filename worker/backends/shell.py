@@ -8,4 +8,4 @@ def build(order: Order) -> Recipe:
     return Recipe(order.words)
 
 
-SHELL = Kind(name="shell", command=shell_agent.command(), programs=frozenset(), build=build)
+SHELL = Kind(name="shell", command=shell_agent.command(), build=build)

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dispatch_queue.clock import Clock
+from dispatch_queue.config.clis import cli_of
+from dispatch_queue.config.commands import placed, program_at, words_of
 from dispatch_queue.config.load import CONFIG_NAME
 from dispatch_queue.config.schema import QUESTION_TIMEOUT_SECONDS, Config
 from dispatch_queue.errors import BadConfig
-from worker.backends.base import Kind, Order, environment, placed, program_at, words_of
+from worker.backends.base import Kind, Order, environment
 from worker.backends.claude import CLAUDE
 from worker.backends.codex import CODEX
 from worker.backends.cursor import CURSOR
@@ -108,9 +110,5 @@ def _resolved(backend: str, command: str | None) -> tuple[Kind, tuple[str, ...]]
             )
         return kind, kind.command
     words = words_of(command)
-    at = program_at(words)
-    program = Path(words[at]).name if at < len(words) else ""
-    for kind in KINDS.values():
-        if program in kind.programs:
-            return kind, words
-    return KINDS.get(backend, CUSTOM), words
+    cli = cli_of(backend, words)
+    return KINDS.get(cli.backend if cli else backend, CUSTOM), words

@@ -1,0 +1,86 @@
+"""The agent CLIs that are known by name: their programs, what of the environment they may see, how to get them."""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dispatch_queue.config.commands import program_at
+
+# What an agent sees of the worker's environment, besides what its back end and the config name. Of git's own
+# variables only those about who and how: GIT_DIR and its like would turn it to another repository.
+PASSED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TMPDIR", "TZ", "XDG_*", "SSH_AUTH_SOCK",
+    "GIT_AUTHOR_*", "GIT_COMMITTER_*", "GIT_CONFIG_*", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_TERMINAL_PROMPT",
+    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+)  # fmt: skip
+
+
+class Cli(NamedTuple):
+    """One CLI: its back end, the programs that tell it from other commands, the command to write, how to get it.
+
+    `variables` are names or patterns of what it may see of the environment, but for `hidden`.
+    """
+
+    backend: str
+    programs: tuple[str, ...]  # the first is the one to look for
+    title: str
+    command: str
+    install: str
+    variables: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def program(self) -> str:
+        return self.programs[0]
+
+
+CLAUDE = Cli(
+    backend="claude",
+    programs=("claude",),
+    title="Claude Code",
+    command="env -u CLAUDE_CODE_ENTRYPOINT -u CLAUDECODE claude -p --dangerously-skip-permissions",
+    install="npm install -g @anthropic-ai/claude-code",
+    variables=("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "MCP_*", "API_TIMEOUT_MS"),
+    hidden=("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT"),  # else it takes itself for a part of another session
+)
+CODEX = Cli(
+    backend="codex",
+    programs=("codex",),
+    title="Codex",
+    command='codex exec --dangerously-bypass-approvals-and-sandbox -C "$(pwd)"',
+    install="npm install -g @openai/codex",
+    variables=("OPENAI_*", "CODEX_*"),
+)
+CURSOR = Cli(
+    backend="cursor",
+    programs=("agent", "cursor-agent"),
+    title="Cursor CLI",
+    command='agent -p --force --trust --workspace "$(pwd)"',
+    install="see https://cursor.com/cli",
+    variables=("CURSOR_*",),
+)
+CLIS = (CLAUDE, CODEX, CURSOR)
+
+
+def cli_of(backend: str, words: Sequence[str] | None) -> Cli | None:
+    """The CLI that a command's program is, else the one that its back end has the name of; None for neither."""
+    if words is not None:
+        at = program_at(words)
+        program = Path(words[at]).name if at < len(words) else ""
+        for cli in CLIS:
+            if program in cli.programs:
+                return cli
+    return next((cli for cli in CLIS if cli.backend == backend), None)
+
+
+def visible(base: Mapping[str, str], cli: Cli | None, passed: Sequence[str]) -> dict[str, str]:
+    """What an agent sees of the environment `base`; `passed` are names or patterns that the configuration adds."""
+    patterns = (*PASSED, *(cli.variables if cli else ()), *passed)
+    hidden = cli.hidden if cli else ()
+    return {
+        name: value
+        for name, value in base.items()
+        if name not in hidden and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
