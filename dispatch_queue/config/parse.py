@@ -8,11 +8,11 @@ import pydantic
 
 from dispatch_queue.config import document, rules
 from dispatch_queue.config.document import Document, Place, Problem, seen
-from dispatch_queue.config.schema import Alias, Backend, Config, Model, RedisSection, WorkerSection
+from dispatch_queue.config.schema import Alias, Backend, Config, LimitsSection, Model, RedisSection, WorkerSection
 
 OLD_FORMAT = "`agents:` is the old format; it works as before"
 
-SECTIONS: Mapping[str, type] = {"redis": RedisSection, "worker": WorkerSection}
+SECTIONS: Mapping[str, type] = {"redis": RedisSection, "worker": WorkerSection, "limits": LimitsSection}
 ENTRIES: Mapping[str, type] = {"backends": Backend, "models": Model, "aliases": Alias}
 
 
@@ -64,7 +64,11 @@ def _shape(read: Document, notices: list[tuple[int, str]]) -> dict[str, Any]:
         for name in plain.keys() - set(names):
             near = rules.nearest(name, names)
             key = ".".join(map(str, (*place, name)))
-            said = f"unknown key {seen(key)} is ignored" + (f"; did you mean `{near}`?" if near else "")
+            meant = f"did you mean `{near}`?" if near else ""
+            if place[:1] == ("limits",):  # one that is passed over would not hold
+                read.problem((*place, name), "unknown key", meant or f"known are: {', '.join(names)}")
+                continue
+            said = f"unknown key {seen(key)} is ignored" + (f"; {meant}" if near else "")
             notices.append((read.line_of((*place, name)), said))
         return {name: value for name, value in plain.items() if name in names and value is not None}
 

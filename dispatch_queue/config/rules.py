@@ -42,6 +42,8 @@ def broken(config: Config) -> Iterator[Broken]:
     yield from _aliases(config)
     yield from _default(config)
     yield from _worker(config)
+    yield from _limits(config)
+    yield from _fallback(config)
     if config.redis.url is not None and not config.redis.url.startswith(REDIS_SCHEMES):
         # The value may hold a password, so it is not shown.
         yield ("redis", "url"), "not the address of a Redis", REDIS_HINT
@@ -122,6 +124,31 @@ def _worker(config: Config) -> Iterator[Broken]:
         if name not in known:
             fix = "add it under `backends:`"
             yield ("worker", "backends", number), f"unknown backend {seen(name)}", _instead(name, known, fix)
+
+
+def _limits(config: Config) -> Iterator[Broken]:
+    named = {"models": [*config.models, SHELL], "backends": [*config.backends, *KNOWN_BACKENDS], "hosts": None}
+    for section, known in named.items():
+        for name, most in getattr(config.limits, section).items():
+            place: Place = ("limits", section, name)
+            if most < 1:
+                yield place, f"must be 1 or more, not `{most}`", "leave it out for no limit"
+            if known is not None and name not in known:
+                yield place, f"unknown {section[:-1]} {seen(name)}", _instead(name, known, f"see `{section}:`")
+
+
+def _fallback(config: Config) -> Iterator[Broken]:
+    known = [*config.models, SHELL]
+    for name, others in config.fallback.items():
+        place: Place = ("fallback", name)
+        if name not in known:
+            yield place, f"unknown model {seen(name)}", _instead(name, known, f"add `{name}` under `models:`")
+        for number, other in enumerate(others):
+            if other == name:
+                yield (*place, number), f"{seen(name)} cannot take over from itself", "take it out of the list"
+            elif other not in known:
+                fix = _instead(other, known, f"add `{other}` under `models:`")
+                yield (*place, number), f"unknown model {seen(other)}", fix
 
 
 def command_faults(command: str) -> Iterator[tuple[str, str]]:

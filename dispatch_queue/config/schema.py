@@ -66,8 +66,20 @@ class WorkerSection:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LimitsSection:
+    """How many attempts may run at once over all workers: by model, by backend, by host."""
+
+    models: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    backends: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    hosts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Config:
-    """A whole configuration. `limits`, `fallback` and `notify` are as written, each scalar as its text."""
+    """A whole configuration. `fallback`: the models that take over, in order, from one that fails.
+
+    `notify` is as written, each scalar as its text.
+    """
 
     default: str | None = None
     backends: Mapping[str, Backend] = dataclasses.field(default_factory=dict)
@@ -75,8 +87,8 @@ class Config:
     aliases: Mapping[str, Alias] = dataclasses.field(default_factory=dict)
     redis: RedisSection = RedisSection()
     worker: WorkerSection = WorkerSection()
-    limits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    fallback: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    limits: LimitsSection = LimitsSection()
+    fallback: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     notify: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def backend_of(self, model: str) -> str | None:
@@ -105,7 +117,7 @@ def from_plain(plain: Mapping[str, Any]) -> Config:
         aliases={name: Alias(**part) for name, part in plain["aliases"].items()},
         redis=RedisSection(**plain["redis"]),
         worker=WorkerSection(**worker),
-        limits=dict(plain["limits"]),
-        fallback=dict(plain["fallback"]),
+        limits=LimitsSection(**plain["limits"]),
+        fallback={name: tuple(models) for name, models in plain["fallback"].items()},
         notify=dict(plain["notify"]),
     )

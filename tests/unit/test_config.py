@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dispatch_queue.config.load import REDIS_VARIABLE, Loaded, load
-from dispatch_queue.config.schema import Alias, Backend, Config, Model, RedisSection, WorkerSection
+from dispatch_queue.config.schema import Alias, Backend, Config, LimitsSection, Model, RedisSection, WorkerSection
 from dispatch_queue.errors import BadConfig, Exit
 
 SEED_FILE = """\
@@ -115,7 +115,8 @@ worker:
   pool: big
 backends:
   mine: {command: "my-agent --fast", env: [MY_KEY, MY_OTHER_*]}
-limits: {opus: 2}
+models: {opus: {backend: claude}, sonnet: {backend: claude}}
+limits: {models: {opus: 2}, backends: {claude: 4}, hosts: {build-1: 3}}
 fallback: {opus: [sonnet]}
 notify: {on: done}
 """,
@@ -126,7 +127,8 @@ notify: {on: done}
         slots=4, question_timeout=90.0, drain=2.5, backends=("claude", "shell"), pool="big"
     )
     assert config.backends == {"mine": Backend("my-agent --fast", ("MY_KEY", "MY_OTHER_*"))}
-    assert (config.limits, config.fallback, config.notify) == ({"opus": "2"}, {"opus": ["sonnet"]}, {"on": "done"})
+    assert config.limits == LimitsSection({"opus": 2}, {"claude": 4}, {"build-1": 3})
+    assert (config.fallback, config.notify) == ({"opus": ("sonnet",)}, {"on": "done"})
 
 
 def test_shell_is_a_model_without_being_written_down() -> None:
@@ -237,6 +239,14 @@ def test_an_unknown_key_is_noticed_with_the_nearest_known_one(home: Path) -> Non
         ("worker: {backends: claude}\n", ":1: worker.backends: must be a list, not `claude`"),
         ("worker: {backends: [claud]}\n", ":1: worker.backends.0: unknown backend `claud`"),
         ("worker: {pool: host}\n", ":1: worker.pool: not a name for a pool: `host`"),
+        ("limits: {models: {shell: none}}\n", ":1: limits.models.shell: must be a whole number, not `none`"),
+        ("limits: {models: {shell: 0}}\n", ":1: limits.models.shell: must be 1 or more, not `0`"),
+        ("limits: {models: {opus: 1}}\n", ":1: limits.models.opus: unknown model `opus`"),
+        ("limits: {backends: {claud: 1}}\n", ":1: limits.backends.claud: unknown backend `claud`"),
+        ("limits: {opus: 1}\n", ":1: limits.opus: unknown key"),
+        ("fallback: {shell: opus}\n", ":1: fallback.shell: must be a list, not `opus`"),
+        ("fallback: {shell: [opus]}\n", ":1: fallback.shell.0: unknown model `opus`"),
+        ("fallback: {shell: [shell]}\n", ":1: fallback.shell.0: `shell` cannot take over from itself"),
         ("agents: harvey\n", ":1: agents: must be names with a `command` each, not `harvey`"),
         ("agents:\n  harvey: {}\n", ":2: agents.harvey: has no `command`"),
         ('agents:\n  harvey: {command: "a \'b"}\n', ":2: agents.harvey.command: unclosed quote in `a 'b`"),
@@ -282,8 +292,8 @@ BOMB = "l0: &l0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         BOMB,
         "models: " + "[" * 60 + "]" * 60,
         "models: " + "[" * 60_000,
-        "limits: {" + ", ".join(f"m{number}: 1" for number in range(11_000)) + "}",
-        "limits: &a [*a]\n",
+        "notify: {" + ", ".join(f"m{number}: 1" for number in range(11_000)) + "}",
+        "notify: &a [*a]\n",
     ],
     ids=["bomb", "deep", "very deep", "wide", "endless"],
 )
@@ -417,7 +427,7 @@ def test_a_home_that_takes_no_copy_is_only_slower(home: Path) -> None:
 
 
 def test_a_config_is_plain_and_equal_on_both_ways(home: Path) -> None:
-    first = load_text(home, SEED_FILE + "limits: {a: [1, {b: ~}]}\nworker: {backends: [claude]}\n").config
+    first = load_text(home, SEED_FILE + "notify: {a: [1, {b: ~}]}\nworker: {backends: [claude]}\n").config
     second = load(home, {}).config
 
     assert first == second
