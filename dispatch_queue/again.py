@@ -1,7 +1,7 @@
 """A finished task once more: queued again from where it stopped, or its rest as a new task."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dispatch_queue import files, ipc, plan, taskdir
 from dispatch_queue.clock import SYSTEM, Clock, stamp
@@ -43,9 +43,11 @@ def retry(
     from_start: bool = False,
     skip: Iterable[int] = (),
     model: tuple[str, str, str] | None = None,
+    fallback: Sequence[str] = (),
     clock: Clock = SYSTEM,
 ) -> None:
-    """Queue a finished task again; the checked items stay checked. `model` is a model, its backend and preamble.
+    """Queue a finished task again; the checked items stay checked. `model` is a model, its backend and preamble,
+    `fallback` what takes over from it.
 
     Raises Refused for a task that is not finished or has nothing left to do, BadPlan, BadInput, StoreDown.
     """
@@ -65,11 +67,11 @@ def retry(
             state=record.state,
             hint=f"dispatch retry {ref.task} --from-start",
         )
-    facts: dict[str, int | str] = {"tries": 0, **taskdir.facts_of(shown)}
-    fields: dict[str, int | str] = {"tries": 0, "idle": 0, "questions": "", **taskdir.facts_of(shown)}
+    facts: dict[str, Any] = {"tries": 0, "stalls": 0, **taskdir.facts_of(shown)}
+    fields: dict[str, int | str] = {"tries": 0, "stalls": 0, "idle": 0, "questions": "", **taskdir.facts_of(shown)}
     if model is not None:
         name, backend, preamble = model
-        facts |= {"model": name, "backend": backend, "preamble": preamble}
+        facts |= {"model": name, "backend": backend, "preamble": preamble, "fallback": list(fallback)}
         fields |= routing(current(home.task(), Standing(model=name, backend=backend, preamble=preamble)))
     # In a checkout nobody else brings the plan there, and the next attempt may start at once.
     home.write(taskdir.PLAN, data)
@@ -114,4 +116,5 @@ def rest_of(home: TaskDir) -> Request:
         question_timeout=task.question_timeout,
         question_default=task.question_default,
         verify=task.verify,
+        fallback=task.fallback,
     )

@@ -37,6 +37,7 @@ class Record:
     hold: bool = False
     tries: int = 0  # attempts that ended without finishing, and were not parked or drained
     idle: bool = False  # the last of them checked nothing
+    stalls: int = 0  # failures of the provider in a row
 
     @classmethod
     def read(cls, ref: Ref, found: Mapping[str, str]) -> "Record":
@@ -67,6 +68,7 @@ class Record:
             hold=bool(found.get("hold")),
             tries=number("tries"),
             idle=bool(number("idle")),
+            stalls=number("stalls"),
         )
 
 
@@ -81,6 +83,15 @@ def read_questions(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `most` attempts at once of which the record's field `field` (or its worker's `host`) is `value`."""
+
+    field: str
+    value: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One step of a task. All of it happens, or nothing does.
 
@@ -88,7 +99,9 @@ class Change:
     event is taken note of without a move. `guard` is a field of the record and the value it must have.
     A task that becomes queued gets its ticket, one that becomes final releases those that wait for it. A change
     without a token is somebody else's than the worker's that holds the task, which is told of it. One whose answer
-    was lost can be sent again if `once` names it: if it is the last that had a name, nothing happens again.
+    was lost can be sent again if `once` names it: if it is the last that had a name, nothing happens again. With
+    `limits` it happens only while fewer attempts run than they allow. `hold` is a family of models of an account that
+    is at its limit, and until when, in milliseconds since 1970.
     """
 
     entries: Sequence[str]
@@ -97,6 +110,8 @@ class Change:
     guard: tuple[str, str] | None = None
     stay: frozenset[State] = frozenset()
     claim: bool = False
+    limits: Sequence[Limit] = ()
+    hold: tuple[str, int] | None = None
     once: str = ""
     fields: Mapping[str, str | int] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -142,6 +157,14 @@ class Beaten:
 
     lost: tuple[Ref, ...]
     unknown: tuple[Ref, ...]
+
+
+class LimitReached(Refused):
+    """As many attempts run as one of the change's limits allows."""
+
+    def __init__(self, limit: str, running: int) -> None:
+        self.limit, self.running = limit, running
+        super().__init__(f"{running} of {limit} run, which is the limit", state="queued")
 
 
 class GuardFailed(Refused):

@@ -21,6 +21,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "state": f"{PREFIX}state:",  # set: refs of the tasks in a state
         "tasks": f"{PREFIX}tasks",  # set: every ref that has a record
         "due": f"{PREFIX}due",  # sorted set: refs by the time they wait for, milliseconds since 1970
+        "holds": f"{PREFIX}holds",  # hash: account/family of models at its limit → until when, milliseconds since 1970
         "queue": PREFIX,  # list: tickets, as kombu lays them out
         "home": f"{PREFIX}home:",  # channel: refs whose home copy on a host is behind
         "live": f"{PREFIX}live:",  # channel: refs that a worker runs and somebody else changed
@@ -49,6 +50,10 @@ def tasks() -> str:
 
 def due() -> str:
     return FAMILIES["due"]
+
+
+def holds() -> str:
+    return FAMILIES["holds"]
 
 
 def queue(name: str) -> str:

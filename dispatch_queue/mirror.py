@@ -162,6 +162,7 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> bool:
         "token": standing.token,
         "attempt": standing.attempt,
         "tries": standing.tries,
+        "stalls": standing.stalls,
         "worker": standing.worker,
         "questions": write_questions(standing.questions),
         "done": standing.done,

@@ -52,6 +52,7 @@ class Request:
     question_timeout: int = 180
     question_default: str = ""
     verify: str = ""
+    fallback: tuple[str, ...] = ()  # `backend/model`, in the order in which they take over
     after: tuple[str, ...] = ()  # ids of tasks of the project
     after_any: bool = False
     not_before: str = ""  # as clock.stamp writes it
@@ -59,7 +60,11 @@ class Request:
 
     def fingerprint(self) -> str:
         """A digest of all that is asked, but the time: two equal ones ask for the same."""
-        values = dataclasses.asdict(self) | {"plan": (self.plan or b"").decode(errors="replace"), "not_before": ""}
+        values = dataclasses.asdict(self) | {
+            "plan": (self.plan or b"").decode(errors="replace"),
+            "not_before": "",
+            "fallback": (),  # of the configuration, not of the request
+        }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -154,6 +159,7 @@ def draft(
         question_timeout=request.question_timeout,
         question_default=request.question_default,
         verify=request.verify,
+        fallback=request.fallback,
         after=request.after,
         after_any=request.after_any,
         not_before=request.not_before,

@@ -24,6 +24,7 @@ _NUMBERS = (
     "attempt",
     "token",
     "tries",
+    "stalls",
     "done",
     "total",
     "question",
@@ -81,6 +82,7 @@ class Task:
     question_timeout: int = 180
     question_default: str = ""
     verify: str = ""
+    fallback: tuple[str, ...] = ()  # `backend/model`: what takes over, in order, from a model that fails
     after: tuple[str, ...] = ()  # tasks of the project that must have ended
     after_any: bool = False  # however they ended
     not_before: str = ""  # as clock.stamp writes it
@@ -130,7 +132,7 @@ def load_task(data: bytes, *, name: str = "task.yaml") -> Task:
             if known[key] in _PLAIN and type(value) is not known[key]:
                 raise BadInput(f"{name}: `{key}` cannot be {str(value)[:60]!r}")
         values["isolation"] = Isolation(values["isolation"])
-        for name_of_list in ("read", "after"):
+        for name_of_list in ("read", "fallback", "after"):
             values[name_of_list] = tuple(values.get(name_of_list, ()))
         return Task(**values)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -200,6 +202,7 @@ class Standing:
     attempt: int = 0
     token: int = 0
     tries: int = 0  # attempts that ended without finishing, and were not parked or drained
+    stalls: int = 0  # failures of the provider in a row
     done: int = 0  # items
     total: int = 0
     questions: tuple[int, ...] = ()  # open ones
@@ -210,9 +213,11 @@ class Standing:
     held: bool = False  # a waiting task: until somebody releases it
     after: tuple[str, ...] = ()  # a waiting task: the tasks that it waits for still
     until: str = ""  # a waiting task: as clock.stamp writes it
-    model: str = ""  # that a retry chose in the place of the task's own
+    model: str = ""  # that a retry chose in the place of the task's own, or that took over from it
     backend: str = ""
     preamble: str = ""
+    fallback: tuple[str, ...] | None = None  # that came with a model which a retry chose
+    failed: tuple[str, ...] = ()  # models that others took over from, since the task was last queued by a person
     changed: str = ""  # when it last did
 
     @property
@@ -231,8 +236,15 @@ def step(standing: Standing, entry: Entry) -> Standing:
             values |= {"held": False, "after": (), "until": ""}
     if entry.event in _WAITS and entry.state in (None, State.WAITING):
         values |= {"reason": str(facts.get("reason", "")), **_waits(standing, facts)}
-    if entry.event == Event.RETRY and "model" in facts:
+    if entry.event in (Event.RETRY, Event.GIVE_BACK) and "model" in facts:
         values |= {name: str(facts.get(name, "")) for name in ("model", "backend", "preamble")}
+    if entry.event == Event.RETRY:
+        values["failed"] = ()
+        if "model" in facts:
+            given = facts.get("fallback", ())
+            values["fallback"] = tuple(str(one) for one in given) if isinstance(given, list | tuple) else ()
+    elif "failed" in facts:
+        values["failed"] = (*standing.failed, str(facts["failed"]))
     if entry.event == Event.CLAIM:
         values["attempt"] = int(facts.get("attempt", standing.attempt + 1))
         values["token"] = int(facts.get("token", standing.token + 1))
@@ -241,8 +253,9 @@ def step(standing: Standing, entry: Entry) -> Standing:
         values["worker"] = ""
         if standing.state in HELD:
             values["token"] = standing.token + 1  # as scripts/change.lua does it
-    if "tries" in facts:
-        values["tries"] = int(facts["tries"])
+    for name in ("tries", "stalls"):
+        if name in facts:
+            values[name] = int(facts[name])
     if "done" in facts:
         values["done"], values["total"] = int(facts["done"]), int(facts["total"])
     if entry.event == Event.ASK:
@@ -279,10 +292,19 @@ def fold(entries: Iterable[Entry]) -> Standing:
 
 
 def current(task: Task, standing: Standing) -> Task:
-    """`task` with the model that its last retry chose, if it chose one: what the next attempt runs with."""
+    """`task` with the model that its last retry chose, or that took over: what the next attempt runs with."""
     if not standing.model:
         return task
-    return dataclasses.replace(task, model=standing.model, backend=standing.backend, preamble=standing.preamble)
+    fallback = task.fallback if standing.fallback is None else standing.fallback
+    return dataclasses.replace(
+        task, model=standing.model, backend=standing.backend, preamble=standing.preamble, fallback=fallback
+    )
+
+
+def others(task: Task, standing: Standing) -> tuple[str, ...]:
+    """The models, as `backend/model`, that can still take over from the task's current one."""
+    used = {*standing.failed, current(task, standing).model}
+    return tuple(one for one in current(task, standing).fallback if one.partition("/")[2] not in used)
 
 
 def notes_of(entries: Iterable[Entry]) -> list[str]:

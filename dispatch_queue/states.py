@@ -42,7 +42,9 @@ class FailReason(enum.StrEnum):
     AGENT = "agent"  # the agent broke the protocol or left items unchecked
     START = "start"  # the agent or its workspace could not be started
     AUTH = "auth"
+    MODEL = "model"  # there is no such model, or not for this account
     LIMIT = "limit"
+    PROVIDER = "provider"  # overloaded or out of reach, for too long
     TIMEOUT = "timeout"
     BUDGET = "budget"
     LOST = "lost"

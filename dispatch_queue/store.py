@@ -1,9 +1,11 @@
 """Redis: the only module that imports it. Every change of a task is one call of `Store.change`."""
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dispatch_queue import keys
-from dispatch_queue.change import NOTHING, Beaten, Change, Changed, GuardFailed, Pulled, Record, Waits
+from dispatch_queue.change import NOTHING, Beaten, Change, Changed, GuardFailed, LimitReached, Pulled, Record, Waits
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
 from dispatch_queue.record import Ref, parse_entry
 from dispatch_queue.states import State, moves
@@ -67,7 +69,7 @@ class Store:
     def change(self, ref: Ref, change: Change) -> Changed:
         """Do `change`, and tell the host of the home copy.
 
-        Raises ClaimLost if the token is stale, GuardFailed, Refused if the state table has no such move,
+        Raises ClaimLost if the token is stale, GuardFailed, LimitReached, Refused if the state table has no such move,
         StoreDown (then the change may or may not have happened).
         """
         want: dict[str, Any] = {
@@ -86,6 +88,10 @@ class Store:
             want["guard"] = list(change.guard)
         if change.claim:
             want["claim"] = True
+        if change.limits:
+            want["limits"] = [dataclasses.asdict(limit) for limit in change.limits]
+        if change.hold is not None:
+            want["hold"] = {"name": change.hold[0], "until": str(change.hold[1])}
         with _answering(self.url):
             answer: list[Any] = self._scripts["change"](args=[str(ref), json.dumps(want), *_flat(change.files)])
         match answer[0]:
@@ -95,6 +101,8 @@ class Store:
                 raise ClaimLost(ref.task, token=change.token or 0, held=int(answer[1]))
             case b"guard":
                 raise GuardFailed(f"task `{ref.task}` changed meanwhile", state=answer[1].decode())
+            case b"full":
+                raise LimitReached(answer[1].decode(), int(answer[2]))
         state = answer[1].decode()
         raise Refused(f"task `{ref.task}` is {state or 'unknown'}", state=state)
 
@@ -155,6 +163,19 @@ class Store:
             now = int(seconds) * 1000 + int(microseconds) // 1000
             found = self._redis.zrangebyscore(keys.due(), 0, now)
         return [Ref.parse(name.decode()) for name in found]  # type: ignore[union-attr]
+
+    def holds(self) -> dict[str, datetime]:
+        """The families of models of accounts that are at their limit, and until when."""
+        with _answering(self.url):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hgetall(keys.holds())
+            pipe.time()
+            found, (seconds, _) = pipe.execute()
+            until = {name.decode(): int(at) / 1000 for name, at in found.items()}
+            over = [name for name, at in until.items() if at <= seconds]
+            if over:
+                self._redis.hdel(keys.holds(), *over)
+        return {name: datetime.fromtimestamp(at, UTC) for name, at in until.items() if name not in over}
 
     def generation(self) -> str:
         """A word that stays while Redis keeps its data, and is another one after it lost them."""

@@ -55,6 +55,11 @@ def local(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def clock(moment: datetime) -> str:
+    """A moment of today as a person is shown it: local time, to the second."""
+    return moment.astimezone().strftime("%H:%M:%S")
+
+
 def shown(stamp: str) -> str:
     """The moment of a `clock.stamp` as a person is shown it; something else as it is."""
     try:

@@ -3,25 +3,28 @@
 import contextlib
 import logging
 import os
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dispatch_queue import files, plan, registry
-from dispatch_queue.change import Changed, Record, step
-from dispatch_queue.clock import stamp
-from dispatch_queue.errors import DispatchError, Refused, StoreDown
-from dispatch_queue.home import actor
+from dispatch_queue import files, plan
+from dispatch_queue.change import Changed, Record
+from dispatch_queue.config.load import load
+from dispatch_queue.errors import DispatchError, StoreDown
 from dispatch_queue.mirror import sync
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import NewerFormat, Ref, Task, current
-from dispatch_queue.states import Event, FailReason, State
+from dispatch_queue.record import Task, current
+from dispatch_queue.states import Event, FailReason
 from dispatch_queue.taskdir import TaskDir
-from worker import space
+from worker.backends.failures import Failure, Fault
 from worker.ending import Ending, Ran, log_name
+from worker.limits import setting
 from worker.livecopy import LiveCopy, View
 from worker.prepare import Prepared, make_workspace, prepare
 from worker.process import AgentProcess, Command, ProcessExit, WardenDied, spawn, sweep_attempts
 from worker.publisher import Publisher
 from worker.quiet import Quiet
+from worker.recovery import Setting, held, recover
 from worker.supervisor import PARK_GRACE, Limits, Mailbox, Stop, Watching, supervise
 from worker.transcript import Transcript
 from worker.verdict import End, Verdict, conclude, how, judge, not_begun
@@ -30,63 +33,6 @@ if TYPE_CHECKING:
     from worker.services import Services
 
 log = logging.getLogger(__name__)
-
-
-def run(services: "Services", ref: Ref) -> None:
-    """Answer a ticket: claim the task and run its next attempt to its end. A ticket nobody needs is dropped.
-
-    Raises StoreDown when Redis went away before the claim; from then on the attempt waits for it.
-    """
-    record = services.store.record(ref)
-    if record is None or record.state is not State.QUEUED:
-        state = record.state if record else "unknown"
-        log.info("the ticket of %s is dropped: the task is %s", ref, state, extra={"action": "ticket_drop"})
-        return
-    base = registry.path_of(services.settings.home, ref.project)
-    home = TaskDir(base, ref.task) if base is not None else None
-    if home is None or not home.exists():
-        _refuse(services, record, "the task's directory is not on this machine any more")
-        return
-    try:
-        home.task()
-    except NewerFormat as error:
-        log.warning("%s is left alone: %s", ref, error, extra={"action": "newer_format"})
-        space.delay(services.store, record, str(error), at=stamp(services.clock.now()))
-        return
-    except (DispatchError, OSError):
-        pass  # the attempt tells of it
-    full = space.refusal(services.settings, home)
-    if full is not None:
-        log.warning("%s does not begin: %s", ref, full, extra={"action": "no_space"})
-        space.delay(services.store, record, full, at=stamp(services.clock.now()))
-        return
-    claim = _claim(services, record)
-    if claim is None:
-        return
-    with services.holding(ref, claim.token) as held:
-        Attempt(services, home, record, claim, mailbox=held.mailbox, slot=held.slot).run()
-
-
-def _refuse(services: "Services", record: Record, why: str) -> None:
-    log.error("%s cannot run here: %s", record.ref, why, extra={"action": "attempt_refused"})
-    at = stamp(services.clock.now())
-    with contextlib.suppress(Refused):
-        services.store.change(record.ref, step(Event.FAIL, at=at, by=actor(), reason=f"{FailReason.START}: {why}"))
-
-
-def _claim(services: "Services", record: Record) -> Changed | None:
-    change = step(
-        Event.CLAIM,
-        at=stamp(services.clock.now()),
-        by=actor(),
-        facts={"worker": services.name, "host": services.settings.host},
-        fields={"worker": services.name},
-        claim=True,
-    )
-    try:
-        return services.store.change(record.ref, change)
-    except Refused:
-        return None
 
 
 class Attempt:
@@ -117,6 +63,11 @@ class Attempt:
     def run(self) -> None:
         with contextlib.ExitStack() as stack:
             try:
+                self._config = load(self._services.settings.home).config
+                verdict = self._held_back()
+                if verdict is not None:
+                    self._ending.end(verdict)
+                    return
                 prepared = self._prepare()
                 name = log_name(self._home, self.number)
                 files.clear(self._home.base, name)
@@ -146,8 +97,46 @@ class Attempt:
         task = current(self._home.task(), self._home.standing())
         place = make_workspace(self._services.settings, self._home, task, self.number)
         return prepare(
-            self._services.settings, self._home, place, task, attempt=self.number, slot=self._slot, lost=self._is_lost
+            self._services.settings,
+            self._config,
+            self._home,
+            place,
+            task,
+            attempt=self.number,
+            slot=self._slot,
+            lost=self._is_lost,
         )
+
+    def _held_back(self) -> Verdict | None:
+        """What to do instead of running, if another attempt found the account of the task's model at its limit."""
+        holds = self._holds()
+        if not holds:
+            return None
+        setting = self._setting(holds)
+        until = holds.get(setting.hold)
+        return recover(held(until, setting), setting, self._clock.now()) if until is not None else None
+
+    def _holds(self) -> Mapping[str, datetime]:
+        try:
+            return self._store.holds()
+        except StoreDown:
+            return {}
+
+    def _setting(self, holds: Mapping[str, datetime], *, progressed: bool = False) -> Setting:
+        return setting(
+            self._config,
+            self._home.task(),
+            self._home.standing(),
+            self._services.settings.host,
+            holds,
+            progressed=progressed,
+        )
+
+    def _recovery(self, fault: Fault | None, *, progressed: bool) -> Verdict | None:
+        """What to do about a failure that is not the agent's own."""
+        if fault is None or fault.kind is Failure.AGENT:
+            return None
+        return recover(fault, self._setting(self._holds(), progressed=progressed), self._clock.now())
 
     def _is_lost(self) -> bool:
         """Whether the claim is another's by now, as far as Redis can be asked."""
@@ -179,14 +168,16 @@ class Attempt:
             with self._services.saver.keeping(place, lambda text: publisher.note("warning", text=text)):
                 exit, stopped = self._watch_over(process, transcript, live, task)
         if not exit.started:
-            self._fail_start(how(exit, transcript.last_line()))
+            said = how(exit, transcript.last_line())
+            self._ending.end(self._recovery(Fault(Failure.MISSING, said), progressed=False))
             return
         publisher.turn(live, {"files", "news"})
-        end = self._look_back(before, live, exit, stopped, transcript.last_line(), task)
+        fault = prepared.listener.fault(exit.code) if exit.signal is None else prepared.listener.report.fault
+        end = self._look_back(before, live, exit, stopped, transcript.last_line(), task, fault)
         verdict = conclude(end)
         if verdict is not None and verdict.event is Event.FINISH and task.verify:
             verdict = self._check(prepared)
-        self._ending.end(verdict, Ran(prepared, exit, stopped, end.progressed, handle))
+        self._ending.end(verdict, Ran(prepared, exit, stopped, end.progressed, handle, fault))
 
     def _watch_over(
         self, process: AgentProcess, transcript: Transcript, live: LiveCopy, task: Task
@@ -241,17 +232,25 @@ class Attempt:
         return judge(exit, stopped, said, failed_before=bool(self._home.standing().check))
 
     def _look_back(
-        self, before: View, live: LiveCopy, exit: ProcessExit, stopped: Stop | None, last_line: str, task: Task
+        self,
+        before: View,
+        live: LiveCopy,
+        exit: ProcessExit,
+        stopped: Stop | None,
+        last_line: str,
+        task: Task,
+        fault: Fault | None,
     ) -> End:
         view = live.view
         was_blocked = {item.text for item in before.plan.items if item.mark is Mark.ASKING}
         blocked = [item for item in view.plan.items if item.mark is Mark.ASKING and item.text not in was_blocked]
         rewritten = len(view.plan.items) != len(before.plan.items)
+        progressed = rewritten or bool(plan.changes(before.plan, view.plan))
         return End(
             view=view,
             exit=exit,
             stop=Stop.LOST if self._publisher.lost else stopped,
-            progressed=rewritten or bool(plan.changes(before.plan, view.plan)),
+            progressed=progressed,
             last_line=last_line,
             strangers=tuple(live.strangers()),
             newly_blocked=tuple(item.number for item in blocked),
@@ -259,4 +258,5 @@ class Attempt:
             idle_before=self._record.idle,
             limit=task.attempts,
             items_before=self._submitted,
+            recovery=self._recovery(fault, progressed=progressed),
         )

@@ -1,5 +1,6 @@
 """The end of an attempt: collect what the agent left, publish what came of it, release the claim."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -7,17 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dispatch_queue import files, ipc, project, taskdir
+from dispatch_queue import files, ipc, project, taskdir, when
 from dispatch_queue.change import Change, Changed, Record, step, write_questions
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import BadInput, ClaimLost, DispatchError, Refused, StoreDown, UntrustedPath
 from dispatch_queue.home import actor
-from dispatch_queue.mirror import enroll
+from dispatch_queue.mirror import enroll, routing
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import Isolation, draft
+from dispatch_queue.record import Isolation, Task, current, draft
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.taskdir import TaskDir
 from worker import workspace
+from worker.backends.failures import Fault
 from worker.livecopy import LiveCopy
 from worker.prepare import Prepared
 from worker.process import ProcessExit
@@ -44,6 +46,7 @@ class Ran:
     stopped: Stop | None
     progressed: bool
     log: int
+    fault: Fault | None  # why the CLI failed, if it did
 
 
 def log_name(home: TaskDir, attempt: int) -> str:
@@ -135,7 +138,7 @@ class Ending:
             return verdict
         facts["branch"] = place.branch or ""
         try:
-            if verdict is not None and verdict.event in (Event.PARK, Event.GIVE_BACK):
+            if verdict is not None and verdict.event in (Event.PARK, Event.GIVE_BACK, Event.LIMIT):
                 saved = workspace.save(place)
                 if saved is None or not saved.left_out:
                     return verdict
@@ -180,10 +183,17 @@ class Ending:
     def _heard(self, ran: Ran | None) -> dict[str, Any]:
         """What the CLI itself told of its run. Unknown is null."""
         if ran is None:
-            return {"model": self._record.model, "backend": None, "session": None}
+            return {"model": self._record.model, "backend": None, "session": None, "failure": None}
         told = ran.prepared.listener.report.plain()
         model = told["model"] or self._record.model
-        return {"backend": ran.prepared.task.backend, "resumed": ran.prepared.resumed, **told, "model": model}
+        failure = ran.fault.plain() if ran.fault is not None else None
+        return {
+            "backend": ran.prepared.task.backend,
+            "resumed": ran.prepared.resumed,
+            **told,
+            "model": model,
+            "failure": failure,
+        }
 
     def _release(self, verdict: Verdict | None, ran: Ran | None, facts: Mapping[str, Any]) -> None:
         """Give the claim back with what came of it. Raises StoreDown, ClaimLost."""
@@ -224,6 +234,20 @@ class Ending:
         if verdict.counts:
             fields |= {"tries": self._record.tries + 1, "idle": int(verdict.idle)}
             facts = {**facts, "tries": self._record.tries + 1}
+        if verdict.stalls or self._record.stalls:
+            fields |= {"stalls": verdict.stalls}
+            facts = {**facts, "stalls": verdict.stalls}
+        hold = None
+        if verdict.until:
+            due = when.milliseconds(verdict.until)
+            hold = (verdict.hold, due) if verdict.hold else None
+            fields |= {"due": due, "until": when.shown(verdict.until), "limit": verdict.hold}
+            facts = {**facts, "until": verdict.until}
+        if verdict.instead:
+            task = self._task()
+            backend, _, model = verdict.instead.partition("/")
+            fields |= routing(dataclasses.replace(task, model=model, backend=backend))
+            facts = {**facts, "model": model, "backend": backend, "preamble": task.preamble, "failed": task.model}
         return step(
             verdict.event,
             at=stamp(self._clock.now()),
@@ -233,8 +257,12 @@ class Ending:
             fields=fields,
             token=self._claim.token,
             guard=guard,
+            hold=hold,
             once=f"{self._claim.token}-end",
         )
+
+    def _task(self) -> Task:
+        return current(self._home.task(), self._home.standing())
 
     def _say_stopped(self, facts: Mapping[str, Any]) -> None:
         """Tell whoever cancelled the task that nothing of its agent is left."""

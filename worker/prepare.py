@@ -9,13 +9,14 @@ from typing import Any
 
 from dispatch_queue import files, ipc, overview, plan, taskdir
 from dispatch_queue.clock import SYSTEM
-from dispatch_queue.config.load import load
+from dispatch_queue.config.schema import Config
 from dispatch_queue.errors import DispatchError
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Entry, Isolation, Task
 from dispatch_queue.states import Event
 from dispatch_queue.taskdir import TaskDir, Writer
 from worker import prompt, provision, workspace
+from worker.backends.failures import Failure
 from worker.backends.listener import Listener
 from worker.backends.table import invoke, listener
 from worker.livecopy import LiveCopy
@@ -57,6 +58,7 @@ def make_workspace(settings: Settings, home: TaskDir, task: Task, attempt: int) 
 
 def prepare(
     settings: Settings,
+    config: Config,
     home: TaskDir,
     place: Workspace,
     task: Task,
@@ -103,7 +105,6 @@ def prepare(
         check=standing.check,
     )
     files.write(home.base, home.name(f"attempts/{attempt}/prompt.md"), text.encode())
-    config = load(settings.home).config
     session = session_to_resume(overview.attempts(home), host=settings.host, backend=task.backend)
     made = invoke(
         config, task.backend, model=task.model, prompt=text, workspace=place.path, values=values, session=session
@@ -121,7 +122,9 @@ def session_to_resume(results: Sequence[Mapping[str, Any]], *, host: str, backen
     last = ended[-1]
     session = last.get("session")
     here = last.get("host") == host and last.get("backend") == backend
-    stuck = last.get("resumed") and not last.get("progressed")
+    failure = last.get("failure")
+    own = not isinstance(failure, dict) or failure.get("kind") == Failure.AGENT  # else it was the provider's
+    stuck = last.get("resumed") and not last.get("progressed") and own
     return str(session) if session and here and not stuck else None
 
 

@@ -10,7 +10,7 @@ from celery.exceptions import Ignore
 from dispatch_queue.errors import StoreDown
 from dispatch_queue.record import Ref
 from dispatch_queue.tickets import RUN
-from worker import attempt
+from worker import claim
 from worker.lifecycle import running_services
 from worker.services import Services
 
@@ -37,7 +37,7 @@ def run(project: str, task: str) -> NoReturn:
 def _run(services: Services, ref: Ref) -> None:
     while True:
         try:
-            attempt.run(services, ref)
+            claim.answer(services, ref)
             return
         except StoreDown as error:
             log.warning("the ticket of %s waits: %s", ref, error, extra={"action": "ticket_waits"})

@@ -27,6 +27,7 @@ class End:
     idle_before: bool = False
     limit: int = 3
     items_before: int = 0  # as submitted; 0 where the agent makes the plan
+    recovery: "Verdict | None" = None  # what to do about a failure of the CLI or its provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class Verdict:
     counts: bool = False
     idle: bool = False  # nothing was checked in it
     check: str = ""  # what the failed check said, for the next attempt
+    instead: str = ""  # `backend/model` of the next attempt, where the task's own failed
+    until: str = ""  # when the next attempt may begin, as clock.stamp writes it
+    stalls: int = 0  # failures of the provider in a row, this one counted
+    hold: str = ""  # the account and family of models that are at their limit until then
 
 
 def _failed(why: FailReason, text: str) -> Verdict:
@@ -98,6 +103,8 @@ def conclude(end: End) -> Verdict | None:
         return Verdict(Event.PARK, f"question {view.ipc.open[0]}")
     if end.newly_blocked:
         return Verdict(Event.PARK, f"item {end.newly_blocked[0]} is blocked")
+    if end.recovery is not None:
+        return end.recovery
     if not end.progressed and end.exit.code not in (0, None):
         return _failed(FailReason.AGENT, how(end.exit, end.last_line))
     # An agent that was killed tells nothing of what the next one can do.

@@ -29,18 +29,19 @@ def retry(task: str, model: str | None, from_start: bool, skip: tuple[str, ...])
     here.reconcile(home.id)
     numbers = _numbers(skip)
     chosen = None
+    fallback: tuple[str, ...] = ()
     if model is not None:
         from dispatch_queue.cli.submit import check_command
         from dispatch_queue.config.choose import choose
 
         choice = choose(here.config, "", model)
         check_command(here, choice.backend)
-        chosen = (choice.model, choice.backend, choice.prompt_addition)
+        chosen, fallback = (choice.model, choice.backend, choice.prompt_addition), here.config.fallback_of(choice.model)
     store, ref = here.store(), here.ref(home)
     from dispatch_queue.mirror import enroll, sync
 
     enroll(store, home, ref, home.standing())
-    again.retry(store, home, ref, from_start=from_start, skip=numbers, model=chosen)
+    again.retry(store, home, ref, from_start=from_start, skip=numbers, model=chosen, fallback=fallback)
     sync(store, home, ref)
     click.echo(f"Queued `{home.id}` again{f' using {chosen[0]}' if chosen else ''}.")
     unfinished = _not_done(home)

@@ -123,6 +123,7 @@ def _request(here: Here, one: Asked, folder: Path, options: dict[str, Any]) -> R
         question_timeout=values.get("question_timeout", int(worker.question_timeout)),
         question_default=one.text("question_default"),
         verify=one.text("verify"),
+        fallback=here.config.fallback_of(choice.model),
         after_any=bool(values.get("after_any")),
         not_before=not_before,
         hold=bool(values.get("hold")),

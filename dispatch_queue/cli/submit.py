@@ -129,6 +129,7 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         timeout=options["timeout"],
         question_default=options["question_default"],
         verify=options["verify"],
+        fallback=here.config.fallback_of(choice.model),
         question_timeout=options["question_timeout"] or int(here.config.worker.question_timeout),
         after=_after(here, options["after"], options["name"]),
         after_any=options["after_any"],

@@ -97,6 +97,10 @@ class Config:
             return self.models[model].backend
         return SHELL if model == SHELL else None
 
+    def fallback_of(self, model: str) -> tuple[str, ...]:
+        """What takes over from `model`, as `backend/model`."""
+        return tuple(f"{self.backend_of(other)}/{other}" for other in self.fallback.get(model, ()))
+
     def command_of(self, backend: str) -> str | None:
         """The command line configured for `backend`; None where the built-in one is meant."""
         return self.backends[backend].command if backend in self.backends else None

@@ -1,9 +1,10 @@
 -- change: one step of a task: state, claim, fields, files, journal, ticket and news, all or nothing.
 -- KEYS     none            see common.lua
 -- ARGV[1]  task            string    project/task
--- ARGV[2]  what to do      json      {token?, guard?, moves?, claim?, fields, entries, node, once, at, by}
+-- ARGV[2]  what to do      json      {token?, guard?, moves?, claim?, limits?, hold?, fields, entries, node, once, at, by}
 -- ARGV[3…] files           name, bytes, name, bytes …
 -- returns  {"ok", seq, state, token, attempt} · {"refused", state} · {"stale", token held} · {"guard", state}
+--          · {"full", the limit's name, how many run}
 local ref = ARGV[1]
 local want = cjson.decode(ARGV[2])
 local record = key.record .. ref
@@ -31,6 +32,16 @@ if want.moves then
   if target == state then
     target = nil
   end
+end
+
+for _, limit in ipairs(want.limits or {}) do
+  local running = count_held(limit.field, limit.value)
+  if running >= limit.most then
+    return {'full', limit.field .. ' ' .. limit.value, running}
+  end
+end
+if want.hold then
+  redis.call('HSET', key.holds, want.hold.name, want.hold['until'])
 end
 
 local worker = field(ref, 'worker')

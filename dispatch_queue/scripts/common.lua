@@ -30,7 +30,7 @@ local function forget_waits(ref)
   end
   redis.call('DEL', key.after .. ref)
   redis.call('ZREM', key.due, ref)
-  redis.call('HSET', key.record .. ref, 'hold', '', 'due', '', 'until', '')
+  redis.call('HSET', key.record .. ref, 'hold', '', 'due', '', 'until', '', 'limit', '')
 end
 
 -- Move a task to a state: the sets of tasks by state follow, and one that becomes queued gets its ticket.
@@ -45,6 +45,8 @@ local function move(ref, from, to)
   redis.call('HSET', key.record .. ref, 'state', to)
   if to == 'queued' then
     send_ticket(ref)
+  elseif to == 'waiting' and field(ref, 'due') ~= '' then
+    redis.call('ZADD', key.due, field(ref, 'due'), ref)
   end
 end
 
@@ -119,6 +121,18 @@ local function settle(first, at, by)
       end
     end
   end
+end
+
+-- How many attempts run of which a field of the record has this value; of `host`, the worker's.
+local function count_held(name, value)
+  local count = 0
+  for _, ref in ipairs(redis.call('SUNION', key.state .. 'running', key.state .. 'asking')) do
+    local found = name == 'host' and string.match(field(ref, 'worker'), '^(.*):') or field(ref, name)
+    if found == value then
+      count = count + 1
+    end
+  end
+  return count
 end
 
 local function is_final(state)

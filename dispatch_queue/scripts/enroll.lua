@@ -15,12 +15,11 @@ for place = 4, #ARGV, 2 do
   redis.call('HSET', record, ARGV[place], ARGV[place + 1])
 end
 redis.call('SADD', key.tasks, ref)
+if ARGV[2] == 'waiting' and waits.due > 0 then
+  redis.call('HSET', record, 'due', string.format('%d', waits.due))
+end
 move(ref, '', ARGV[2])
 if ARGV[2] == 'waiting' then
-  if waits.due > 0 then
-    redis.call('HSET', record, 'due', string.format('%d', waits.due))
-    redis.call('ZADD', key.due, waits.due, ref)
-  end
   local ended = {}
   for _, other in ipairs(waits.after) do
     redis.call('SADD', key.after .. ref, other)

@@ -12,6 +12,7 @@ if field(ref, 'state') ~= 'waiting' then
   return -1
 end
 if what == '' then
+  redis.call('HDEL', key.holds, field(ref, 'limit')) -- whoever says `now` knows that the limit is over
   forget_waits(ref)
 elseif field(ref, what) == '' then
   return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dispatch_queue.config.clis import Cli, visible
+from worker.backends.account import Account
 from worker.backends.listener import Read
 
 BIN = Path(__file__).parents[1] / "bin"  # `dispatch-ask` and what else agents find on their PATH
@@ -44,7 +45,7 @@ class Kind:
 
     `command` is what runs when none is configured, empty where there is no such thing; `cli` is the CLI that it drives,
     where that is a known one. `waiting` gives the variables that let its tools wait for so many seconds, `read` hears
-    a line of its output, where that is JSON.
+    a line of its output, where that is JSON, `account` tells whose allowance it uses under some variables.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Kind:
     cli: Cli | None = None
     waiting: Callable[[float], Mapping[str, str]] = lambda seconds: {}
     read: Read | None = None
+    account: Account = lambda environ: None
 
 
 def environment(

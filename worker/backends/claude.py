@@ -8,18 +8,19 @@ from typing import Any
 from dispatch_queue.config import clis
 from dispatch_queue.config.commands import has_option
 from dispatch_queue.oneline import in_one_line, of_call
+from worker.backends import account
 from worker.backends.base import Kind, Order, Recipe
 from worker.backends.failures import Failure, Fault, fault_of
 from worker.backends.listener import Heard, Line, Usage
 
-_FAMILIES = ("opus", "sonnet", "haiku")  # names that the CLI resolves to their newest version
+FAMILIES = ("opus", "sonnet", "haiku")  # names that the CLI resolves to their newest version
 _TOOL_LIMIT_SECONDS = 600  # the most a shell command may take, unless it is told otherwise
 _MARGIN_SECONDS = 60  # what a command does before and after its question is answered
 
 
 def stable(model: str) -> str:
     """The name to give for `model`: its family's, as a versioned one may not be open to every account."""
-    return next((family for family in _FAMILIES if family in model.lower()), model)
+    return next((family for family in FAMILIES if family in model.lower()), model)
 
 
 def build(order: Order) -> Recipe:
@@ -123,4 +124,5 @@ CLAUDE = Kind(
     cli=clis.CLAUDE,
     waiting=_waiting,
     read=read,
+    account=account.claude,
 )

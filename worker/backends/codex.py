@@ -6,6 +6,7 @@ from pathlib import PurePath
 from dispatch_queue.config import clis
 from dispatch_queue.config.commands import has_option
 from dispatch_queue.oneline import in_one_line, of_command
+from worker.backends import account
 from worker.backends.base import Kind, Order, Recipe
 from worker.backends.failures import fault_of
 from worker.backends.listener import Heard, Line, Usage
@@ -81,4 +82,5 @@ CODEX = Kind(
     build=build,
     cli=clis.CODEX,
     read=read,
+    account=account.codex,
 )

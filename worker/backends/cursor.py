@@ -5,6 +5,7 @@ from datetime import datetime
 from dispatch_queue.config import clis
 from dispatch_queue.config.commands import has_option
 from dispatch_queue.oneline import in_one_line, of_call
+from worker.backends import account
 from worker.backends.base import MAX_ARGUMENT_BYTES, Kind, Order, Recipe
 from worker.backends.failures import fault_of
 from worker.backends.listener import Heard, Line
@@ -50,4 +51,5 @@ CURSOR = Kind(
     build=build,
     cli=clis.CURSOR,
     read=read,
+    account=account.cursor,
 )

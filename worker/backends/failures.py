@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from dispatch_queue.clock import stamp
 from dispatch_queue.oneline import in_one_line
 
 MAX_TEXT_CHARS = 300
@@ -34,6 +35,10 @@ class Fault:
     kind: Failure
     text: str
     until: datetime | None = None
+
+    def plain(self) -> dict[str, str | None]:
+        """For `result.json`."""
+        return {"kind": self.kind, "text": self.text, "until": stamp(self.until) if self.until else None}
 
 
 # In this order: a sentence on a model's limit may hold a status too.

@@ -12,6 +12,7 @@ from dispatch_queue.config.commands import placed, program_at, words_of
 from dispatch_queue.config.load import CONFIG_NAME
 from dispatch_queue.config.schema import QUESTION_TIMEOUT_SECONDS, Config
 from dispatch_queue.errors import BadConfig
+from worker.backends.account import digest
 from worker.backends.base import Kind, Order, environment
 from worker.backends.claude import CLAUDE
 from worker.backends.codex import CODEX
@@ -79,6 +80,16 @@ def listener(config: Config, backend: str, clock: Clock) -> Listener:
     """What hears the output of an agent of `backend`. Raises BadConfig as `invoke` does."""
     kind, _ = _resolved(backend, config.command_of(backend))
     return Listener(kind.read, clock)
+
+
+def account(config: Config, backend: str, *, base: Mapping[str, str] | None = None) -> str | None:
+    """A word for the account that `backend` uses here, none of its secrets; None where that cannot be told."""
+    try:
+        kind, _ = _resolved(backend, config.command_of(backend))
+    except BadConfig:
+        return None
+    secret = kind.account(os.environ if base is None else base)
+    return f"{kind.name}-{digest(secret)}" if secret else None
 
 
 def runnable(config: Config, *, path: str | None = None) -> list[str]:

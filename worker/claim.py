@@ -1,0 +1,102 @@
+"""From a ticket to an attempt: whether the task can and may run here now, and the claim."""
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dispatch_queue import registry
+from dispatch_queue.change import Changed, Limit, LimitReached, Record, step
+from dispatch_queue.clock import stamp
+from dispatch_queue.config.load import load
+from dispatch_queue.errors import BadConfig, DispatchError, Refused
+from dispatch_queue.home import actor
+from dispatch_queue.record import NewerFormat, Ref, Task, current
+from dispatch_queue.states import Event, FailReason, State
+from dispatch_queue.taskdir import TaskDir
+from worker import space
+from worker.attempt import Attempt
+from worker.limits import REACHED, let_next, limits_for
+
+if TYPE_CHECKING:
+    from worker.services import Services
+
+log = logging.getLogger(__name__)
+
+
+def answer(services: "Services", ref: Ref) -> None:
+    """Answer a ticket: claim the task and run its next attempt to its end. A ticket nobody needs is dropped.
+
+    Raises StoreDown when Redis went away before the claim; from then on the attempt waits for it.
+    """
+    record = services.store.record(ref)
+    if record is None or record.state is not State.QUEUED:
+        state = record.state if record else "unknown"
+        log.info("the ticket of %s is dropped: the task is %s", ref, state, extra={"action": "ticket_drop"})
+        return
+    base = registry.path_of(services.settings.home, ref.project)
+    home = TaskDir(base, ref.task) if base is not None else None
+    if home is None or not home.exists():
+        _refuse(services, record, "the task's directory is not on this machine any more")
+        return
+    task = None
+    try:
+        task = current(home.task(), home.standing())
+    except NewerFormat as error:
+        log.warning("%s is left alone: %s", ref, error, extra={"action": "newer_format"})
+        space.delay(services.store, record, str(error), at=stamp(services.clock.now()))
+        return
+    except (DispatchError, OSError):
+        pass  # the attempt tells of it
+    full = space.refusal(services.settings, home)
+    if full is not None:
+        log.warning("%s does not begin: %s", ref, full, extra={"action": "no_space"})
+        space.delay(services.store, record, full, at=stamp(services.clock.now()))
+        return
+    limits = _limits(services, task)
+    try:
+        claim = _claim(services, record, limits)
+    except LimitReached as error:
+        space.delay(services.store, record, f"{REACHED}{error.message}", at=stamp(services.clock.now()))
+        return
+    if claim is None:
+        return
+    with services.holding(ref, claim.token) as held:
+        Attempt(services, home, record, claim, mailbox=held.mailbox, slot=held.slot).run()
+    if limits:
+        let_next(services.store)
+
+
+def _refuse(services: "Services", record: Record, why: str) -> None:
+    log.error("%s cannot run here: %s", record.ref, why, extra={"action": "attempt_refused"})
+    at = stamp(services.clock.now())
+    with contextlib.suppress(Refused):
+        services.store.change(record.ref, step(Event.FAIL, at=at, by=actor(), reason=f"{FailReason.START}: {why}"))
+
+
+def _limits(services: "Services", task: Task | None) -> Sequence[Limit]:
+    """The configuration's limits for an attempt of `task`; none where one of them cannot be read: the attempt tells."""
+    if task is None:
+        return ()
+    try:
+        return limits_for(load(services.settings.home).config.limits, task, services.settings.host)
+    except BadConfig:
+        return ()
+
+
+def _claim(services: "Services", record: Record, limits: Sequence[Limit]) -> Changed | None:
+    change = step(
+        Event.CLAIM,
+        at=stamp(services.clock.now()),
+        by=actor(),
+        facts={"worker": services.name, "host": services.settings.host},
+        fields={"worker": services.name},
+        claim=True,
+        limits=limits,
+    )
+    try:
+        return services.store.change(record.ref, change)
+    except LimitReached:
+        raise
+    except Refused:
+        return None
