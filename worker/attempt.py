@@ -24,7 +24,7 @@ from worker.prepare import Prepared, make_workspace, prepare
 from worker.process import AgentProcess, Command, ProcessExit, WardenDied, spawn, sweep_attempts
 from worker.publisher import Publisher
 from worker.quiet import Quiet
-from worker.recovery import Setting, held, recover
+from worker.recovery import Setting, held_back, recover
 from worker.supervisor import PARK_GRACE, Limits, Mailbox, Stop, Watching, supervise
 from worker.transcript import Transcript
 from worker.verdict import End, Verdict, conclude, how, judge, not_begun
@@ -114,7 +114,7 @@ class Attempt:
             return None
         setting = self._setting(holds)
         until = holds.get(setting.hold)
-        return recover(held(until, setting), setting, self._clock.now()) if until is not None else None
+        return held_back(until, setting) if until is not None else None
 
     def _holds(self) -> Mapping[str, datetime]:
         try:

@@ -237,11 +237,10 @@ class Ending:
         if verdict.stalls or self._record.stalls:
             fields |= {"stalls": verdict.stalls}
             facts = {**facts, "stalls": verdict.stalls}
-        hold = None
+        hold = (verdict.hold[0], when.milliseconds(verdict.hold[1])) if verdict.hold else None
         if verdict.until:
-            due = when.milliseconds(verdict.until)
-            hold = (verdict.hold, due) if verdict.hold else None
-            fields |= {"due": due, "until": when.shown(verdict.until), "limit": verdict.hold}
+            fields |= {"due": when.milliseconds(verdict.until), "until": when.shown(verdict.until)}
+            fields |= {"limit": hold[0] if hold else ""}
             facts = {**facts, "until": verdict.until}
         if verdict.instead:
             task = self._task()

@@ -1,5 +1,6 @@
 """What a failure of an agent's CLI means for its task: another model, a wait, or the end. Pure."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -73,27 +74,34 @@ class Setting:
 
 def recover(fault: Fault, setting: Setting, now: datetime) -> Verdict:
     """What to do about `fault`. Not for Failure.AGENT, of which the plan tells more."""
-    dated = fault.kind is Failure.LIMIT and fault.until is not None and now < fault.until <= now + LONGEST_LIMIT
-    passing = fault.kind in PAUSES and not dated
+    if fault.kind is Failure.LIMIT and fault.until is not None and now < fault.until <= now + LONGEST_LIMIT:
+        return held_back(fault.until + MARGIN, setting, fault.text)
+    passing = fault.kind in PAUSES
     if passing and setting.stalls < MOST_STALLS:
         again = now + PAUSES[fault.kind].after(setting.stalls)
         said = f"{setting.backend}: {fault.kind}, again at {when.clock(again)}: {fault.text}"
         return Verdict(Event.LIMIT, said, until=stamp(again), stalls=setting.stalls + 1)
+    said = f"{REASONS[fault.kind]}: {fault.text}"
     if setting.others and fault.kind is not Failure.BUDGET:
-        model = setting.others[0].partition("/")[2]
-        said = f"{model} takes over from {setting.model}: {REASONS[fault.kind]}: {fault.text}"
-        return Verdict(Event.GIVE_BACK, said, instead=setting.others[0])
-    if dated and fault.until is not None:
-        said = f"{setting.backend} limit until {when.local(fault.until)} ({setting.model})"
-        return Verdict(Event.LIMIT, said, until=stamp(fault.until + MARGIN), hold=setting.hold)
+        return _taken_over(setting, said)
     where = f" ({setting.backend} on {setting.host})" if fault.kind in _OF_A_MACHINE else ""
     tried = f", {setting.stalls + 1} times in a row" if passing else ""
-    return Verdict(Event.FAIL, f"{REASONS[fault.kind]}: {fault.text}{tried}{where}")
+    return Verdict(Event.FAIL, f"{said}{tried}{where}")
+
+
+def held_back(until: datetime, setting: Setting, text: str = "an attempt before reached it") -> Verdict:
+    """What to do while the account of the task's model is at its limit."""
+    hold = (setting.hold, stamp(until))
+    if setting.others:
+        return dataclasses.replace(_taken_over(setting, f"{FailReason.LIMIT}: {text}"), hold=hold)
+    said = f"{setting.backend} limit until {when.local(until)} ({setting.model})"
+    return Verdict(Event.LIMIT, said, until=stamp(until), hold=hold)
+
+
+def _taken_over(setting: Setting, why: str) -> Verdict:
+    model = setting.others[0].partition("/")[2]
+    said = f"{model} takes over from {setting.model}: {why}"
+    return Verdict(Event.GIVE_BACK, said, instead=setting.others[0])
 
 
 _OF_A_MACHINE = frozenset({Failure.AUTH, Failure.MISSING, Failure.ROOT})
-
-
-def held(fault_until: datetime, setting: Setting) -> Fault:
-    """The fault of an account that another attempt has found at its limit."""
-    return Fault(Failure.LIMIT, f"the limit of {setting.backend} was reached", fault_until)

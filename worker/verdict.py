@@ -42,7 +42,7 @@ class Verdict:
     instead: str = ""  # `backend/model` of the next attempt, where the task's own failed
     until: str = ""  # when the next attempt may begin, as clock.stamp writes it
     stalls: int = 0  # failures of the provider in a row, this one counted
-    hold: str = ""  # the account and family of models that are at their limit until then
+    hold: tuple[str, str] | None = None  # an account's family of models at its limit, and until when, as `until`
 
 
 def _failed(why: FailReason, text: str) -> Verdict:

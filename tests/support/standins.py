@@ -109,6 +109,21 @@ def drops_an_item(*_: str) -> int:
     return _finish()
 
 
+def plays(folder: str, *words: str) -> int:
+    """A CLI with models: prints the recording that `folder` has under its model's name and fails, else finishes.
+
+    What it was started with is added to the file `started` there, a line each time.
+    """
+    model = next(value for option, value in zip(words, words[1:], strict=False) if option in ("--model", "-m"))
+    with open(f"{folder}/started", "a") as started:
+        started.write(f"{model} {' '.join(words)}\n")
+    recording = Path(folder) / model
+    if recording.exists():
+        _say(recording.read_text())
+        return 1
+    return _finish()
+
+
 def exits_3(*_: str) -> int:
     """Fails as a program does that does not know its options."""
     sys.stderr.write("unknown option --fast\n")
@@ -183,6 +198,7 @@ STANDINS: dict[str, Callable[..., int]] = {
         ticks_all_but_forgets_to_finish,
         kills_itself,
         drops_an_item,
+        plays,
         exits_3,
         plans_itself,
         overwrites_notes,

@@ -90,7 +90,7 @@ def test_every_key_is_a_field_of_a_request_or_leads_to_one() -> None:
     led_to = {"worktree": "isolation", "at": "not_before", "delay": "not_before"}
     fields = {field.name for field in dataclasses.fields(Request)}
     assert {led_to.get(key, key) for key in KEYS} <= fields
-    assert fields - {led_to.get(key, key) for key in KEYS} == {"backend", "preamble", "pool"}
+    assert fields - {led_to.get(key, key) for key in KEYS} == {"backend", "preamble", "fallback", "pool"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,249 @@
+"""What becomes of a task when a CLI or its provider fails: recorded output of real CLIs, played by a stand-in."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from dispatch_queue import keys
+from dispatch_queue.clock import SYSTEM
+from dispatch_queue.embedded import server_url
+from dispatch_queue.home import host_name
+from dispatch_queue.record import Ref
+from dispatch_queue.states import State
+from tests.support import sandbox as sandboxes
+from tests.support import standins
+from tests.support.sandbox import Sandbox
+from tests.support.tasks import Gate, await_state, copy_of, do, journal, marks_of, result_of, states_of, submit
+from tests.support.waiting import wait_for
+
+S = State
+RECORDED = Path(__file__).parents[1] / "data/agents"
+MODELS = {"opus": "claude", "sonnet": "claude", "gpt-5.3-codex": "codex"}
+
+
+@dataclass
+class House:
+    """A sandbox whose claude and codex are stand-ins that fail as recorded."""
+
+    box: Sandbox
+    folder: Path
+
+    def set_up(self, **sections: Any) -> None:
+        """Write config.yaml and start the worker."""
+        program = standins.command("plays", str(self.folder))
+        config = {
+            "default": "opus",
+            "backends": {name: {"command": program} for name in ("claude", "codex")},
+            "models": {name: {"backend": backend} for name, backend in MODELS.items()},
+            **sections,
+        }
+        self.box.home.mkdir(mode=0o700, exist_ok=True)
+        (self.box.home / "config.yaml").write_text(json.dumps(config, indent=2))
+        self.box.run("up")
+
+    def fail(self, model: str, recording: str, **facts: Any) -> None:
+        """Let `model` fail as in a recording, in whose rate_limit_event `facts` are put."""
+        lines = []
+        for line in (RECORDED / f"{recording}.jsonl").read_text().splitlines():
+            value = json.loads(line)
+            if facts and value["type"] == "rate_limit_event":
+                value["rate_limit_info"] |= facts
+            lines.append(json.dumps(value))
+        (self.folder / model).write_text("\n".join(lines))
+
+    def mend(self, model: str) -> None:
+        (self.folder / model).unlink()
+
+    def started(self) -> list[str]:
+        """The models of the agents that were started so far."""
+        path = self.folder / "started"
+        return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    with sandboxes.opened(tmp_path / "s") as box:
+        yield House(box, folder)
+
+
+def reason_of(box: Sandbox, task: str) -> str:
+    return copy_of(box, task).standing().reason
+
+
+def in_seconds(seconds: float) -> int:
+    return int(SYSTEM.now().timestamp() + seconds)
+
+
+@pytest.mark.parametrize(
+    ("model", "recording", "reason"),
+    [
+        ("opus", "claude-auth-login", "auth: Not logged in · Please run /login (claude on "),
+        ("opus", "claude-model", "model: "),
+        ("opus", "claude-credit", "limit: Credit balance is too low"),
+        ("gpt-5.3-codex", "codex-auth", "auth: "),
+    ],
+)
+def test_what_waiting_cannot_mend_fails_at_once_with_its_reason(
+    house: House, model: str, recording: str, reason: str
+) -> None:
+    house.set_up()
+    house.fail(model, recording)
+
+    task = submit(house.box, "--item", "Work", model=model)
+
+    await_state(house.box, task, S.FAILED)
+    assert reason_of(house.box, task).startswith(reason)
+    assert house.started() == [model]
+    failure = result_of(house.box, task)["failure"]
+    assert failure["kind"] == {"auth": "auth", "model": "model", "limit": "credit"}[reason.partition(":")[0]]
+    assert failure["text"] in reason_of(house.box, task)
+
+
+@pytest.mark.parametrize("isolation", ["--shared", "--worktree"])
+def test_the_next_model_goes_on_with_the_same_plan_and_workspace(house: House, isolation: str) -> None:
+    house.box.make_repository()
+    house.set_up(fallback={"opus": ["sonnet", "gpt-5.3-codex"]})
+    house.fail("opus", "claude-auth-login")
+    house.fail("sonnet", "claude-model")
+
+    task = do(house.box, isolation, "--item", "Work", model="opus")
+
+    assert house.started() == ["opus", "sonnet", "gpt-5.3-codex"]
+    assert states_of(house.box, task) == [S.QUEUED, S.RUNNING, S.QUEUED, S.RUNNING, S.QUEUED, S.RUNNING, S.DONE]
+    taken_over = [entry.facts["reason"] for entry in journal(house.box, task) if "failed" in entry.facts]
+    assert taken_over[0].startswith("sonnet takes over from opus: auth: Not logged in")
+    assert taken_over[1].startswith("gpt-5.3-codex takes over from sonnet: model: ")
+    assert copy_of(house.box, task).standing().tries == 0
+    assert house.box.run("ls", "--json").json[0]["model"] == "gpt-5.3-codex"
+
+
+def test_a_task_fails_when_no_model_is_left_to_take_over(house: House) -> None:
+    house.set_up(fallback={"opus": ["sonnet"]})
+    house.fail("opus", "claude-auth-login")
+    house.fail("sonnet", "claude-auth-login")
+
+    task = submit(house.box, "--item", "Work", model="opus")
+
+    await_state(house.box, task, S.FAILED)
+    assert house.started() == ["opus", "sonnet"]
+    assert reason_of(house.box, task).startswith("auth: Not logged in")
+
+
+def test_a_limit_with_a_time_keeps_every_task_of_the_account_and_family_until_then(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-limit", resetsAt=in_seconds(4))
+
+    first = submit(house.box, "--item", "Work", model="opus")
+    await_state(house.box, first, S.WAITING)
+    assert reason_of(house.box, first).startswith("claude limit until ")
+    house.mend("opus")
+    second = submit(house.box, "--item", "Work", model="opus")
+    await_state(house.box, second, S.WAITING)
+    do(house.box, "--item", "Work", model="sonnet")
+
+    assert house.started() == ["opus", "sonnet"]
+    await_state(house.box, first, S.DONE)
+    await_state(house.box, second, S.DONE)
+    assert house.started() == ["opus", "sonnet", "opus", "opus"]
+    assert copy_of(house.box, first).standing().tries == 0
+
+
+def test_with_a_fallback_nobody_waits_for_a_limit(house: House) -> None:
+    house.set_up(fallback={"opus": ["gpt-5.3-codex"]})
+    house.fail("opus", "claude-limit", resetsAt=in_seconds(3600))
+    do(house.box, "--item", "Work", model="opus")
+
+    do(house.box, "--item", "Work again", model="opus")
+
+    assert house.started() == ["opus", "gpt-5.3-codex", "gpt-5.3-codex"]
+
+
+def test_a_limit_is_waited_for_after_redis_lost_its_data_too(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-limit", resetsAt=in_seconds(3600))
+    task = submit(house.box, "--item", "Work", model="opus")
+    await_state(house.box, task, S.WAITING)
+    before = reason_of(house.box, task)
+
+    with redis.Redis.from_url(server_url(house.box.home)) as client:
+        client.flushall()
+        house.box.run("rebuild")
+        due = client.zscore(keys.due(), str(Ref(copy_of(house.box, task).task().project, task)))
+
+    assert due is not None
+    assert due / 1000 == pytest.approx(in_seconds(3600), abs=120)
+    assert (await_state(house.box, task, S.WAITING), reason_of(house.box, task)) == (S.WAITING, before)
+
+
+def test_a_person_who_knows_better_ends_a_limit_for_everybody(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-limit", resetsAt=in_seconds(3600))
+    first = submit(house.box, "--item", "Work", model="opus")
+    await_state(house.box, first, S.WAITING)
+    house.mend("opus")
+
+    house.box.run("release", first, "--now")
+
+    await_state(house.box, first, S.DONE)
+    do(house.box, "--item", "Work", model="opus")
+
+
+@pytest.mark.parametrize("recording", ["claude-rate", "claude-overloaded", "claude-network"])
+def test_a_passing_failure_is_tried_again_later_and_holds_nobody_else_back(house: House, recording: str) -> None:
+    house.set_up()
+    house.fail("opus", recording)
+    task = submit(house.box, "--item", "Work", model="opus")
+    await_state(house.box, task, S.WAITING)
+    house.mend("opus")
+
+    do(house.box, "--item", "Other", model="opus")
+    house.box.run("release", task, "--now")
+
+    await_state(house.box, task, S.DONE)
+    told = next(entry.facts for entry in journal(house.box, task) if entry.event == "limit")
+    assert told["reason"].startswith(f"claude: {recording.removeprefix('claude-')}, again at ")
+    assert told["stalls"] == 1
+    assert copy_of(house.box, task).standing().stalls == 0
+
+
+def test_a_retry_with_another_model_brings_what_takes_over_from_that_one(house: House) -> None:
+    house.set_up(fallback={"sonnet": ["gpt-5.3-codex"]})
+    for model in ("opus", "sonnet"):
+        house.fail(model, "claude-auth-login")
+    task = submit(house.box, "--item", "Work", model="opus")
+    await_state(house.box, task, S.FAILED)
+
+    house.box.run("retry", task, "--model", "sonnet")
+
+    await_state(house.box, task, S.QUEUED, S.RUNNING, S.DONE)
+    wait_for(lambda: copy_of(house.box, task).standing().state is S.DONE, "the task to be done")
+    assert house.started() == ["opus", "sonnet", "gpt-5.3-codex"]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"models": {"shell": 1}}, {"backends": {"shell": 1}}, {"hosts": "here"}],
+    ids=["model", "backend", "host"],
+)
+def test_no_more_run_at_once_than_a_limit_allows(house: House, tmp_path: Path, limits: Mapping[str, Any]) -> None:
+    house.set_up(limits={"hosts": {host_name(): 1}} if limits == {"hosts": "here"} else limits)
+    gates = [Gate(tmp_path / f"gate{number}") for number in range(2)]
+    first = submit(house.box, items=(gates[0].item,))
+    await_state(house.box, first, S.RUNNING)
+
+    second = submit(house.box, items=(gates[1].item,))
+
+    wait_for(lambda: reason_of(house.box, second).startswith("limit: 1 of "), "the second to say why it waits")
+    gates[0].open()
+    await_state(house.box, second, S.RUNNING)
+    assert copy_of(house.box, first).standing().state is S.DONE
+    gates[1].open()
+    await_state(house.box, second, S.DONE)
+    assert marks_of(house.box, second) == "x"
