@@ -4,6 +4,7 @@ Run as `python -I -S standins.py NAME [WORD…]`, with the environment a worker 
 brings is imported, so that one starts in some milliseconds; each ends by itself, at the latest after a minute.
 """
 
+import itertools
 import os
 import signal
 import sys
@@ -114,7 +115,7 @@ def plays(folder: str, *words: str) -> int:
 
     What it was started with is added to the file `started` there, a line each time.
     """
-    model = next(value for option, value in zip(words, words[1:], strict=False) if option in ("--model", "-m"))
+    model = next(value for option, value in itertools.pairwise(words) if option in ("--model", "-m"))
     with open(f"{folder}/started", "a") as started:
         started.write(f"{model} {' '.join(words)}\n")
     recording = Path(folder) / model
