@@ -1,6 +1,7 @@
 """A finished task once more: queued again from where it stopped, or its rest as a new task."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dispatch_queue import files, ipc, plan, taskdir
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dispatch_queue.store import Store
 
 SKIPPED = "skipped"
+NO_CAPS: Mapping[str, int | float] = MappingProxyType({})
 
 
 def reopened(data: bytes, *, from_start: bool = False, skip: Iterable[int] = (), name: str = "plan.md") -> bytes:
@@ -44,10 +46,12 @@ def retry(
     skip: Iterable[int] = (),
     model: tuple[str, str, str] | None = None,
     fallback: Sequence[str] = (),
+    caps: Mapping[str, int | float] = NO_CAPS,
     clock: Clock = SYSTEM,
 ) -> None:
     """Queue a finished task again; the checked items stay checked. `model` is a model, its backend and preamble,
-    `fallback` what takes over from it.
+    `fallback` what takes over from it; `caps` (`max_turns`, `max_cost_usd`, 0 for none) take the place of the
+    task's own.
 
     Raises Refused for a task that is not finished or has nothing left to do, BadPlan, BadInput, StoreDown.
     """
@@ -73,6 +77,7 @@ def retry(
         name, backend, preamble = model
         facts |= {"model": name, "backend": backend, "preamble": preamble, "fallback": list(fallback)}
         fields |= routing(current(home.task(), Standing(model=name, backend=backend, preamble=preamble)))
+    facts |= caps
     # In a checkout nobody else brings the plan there, and the next attempt may start at once.
     home.write(taskdir.PLAN, data)
     if not shown.complete:
@@ -116,5 +121,7 @@ def rest_of(home: TaskDir) -> Request:
         question_timeout=task.question_timeout,
         question_default=task.question_default,
         verify=task.verify,
+        max_turns=task.max_turns,
+        max_cost_usd=task.max_cost_usd,
         fallback=task.fallback,
     )

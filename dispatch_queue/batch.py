@@ -26,6 +26,7 @@ SHOWN_PROBLEMS = 20
 
 _LARGEST_NUMBER = 10**9
 _PLACE = re.compile(r"^[0-9]+(?:\.|: )")  # which task it is, of a list; its line says that better
+_AMOUNT = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -36,6 +37,7 @@ class Kind(enum.Enum):
     TEXTS = "a list of texts"
     NAMES = "a list of task names"
     NUMBER = "a whole number from 1"
+    AMOUNT = "a number above 0"
     FLAG = "true or false"
 
 
@@ -57,6 +59,8 @@ KEYS: Mapping[str, Kind] = MappingProxyType(
         "context": Kind.TEXT,
         "read": Kind.NAMES,
         "verify": Kind.TEXT,
+        "max_turns": Kind.NUMBER,
+        "max_cost": Kind.AMOUNT,
         "timeout": Kind.NUMBER,
         "attempts": Kind.NUMBER,
         "priority": Kind.TEXT,
@@ -180,6 +184,10 @@ def _value(key: str, given: Any) -> Any:
         if not (given.isascii() and given.isdigit() and 1 <= int(given[:12]) <= _LARGEST_NUMBER):
             raise ValueError(kind.value)
         return int(given)
+    if kind is Kind.AMOUNT:
+        if not _AMOUNT.fullmatch(given) or not float(given):
+            raise ValueError(kind.value)
+        return float(given)
     if key in CHOICES and given not in CHOICES[key]:
         raise ValueError(f"one of {', '.join(CHOICES[key])}")
     return given

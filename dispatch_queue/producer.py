@@ -52,6 +52,8 @@ class Request:
     question_timeout: int = 180
     question_default: str = ""
     verify: str = ""
+    max_turns: int = 0  # of the model, over all attempts; 0: no cap
+    max_cost_usd: float = 0.0
     fallback: tuple[str, ...] = ()  # `backend/model`, in the order in which they take over
     after: tuple[str, ...] = ()  # ids of tasks of the project
     after_any: bool = False
@@ -159,6 +161,8 @@ def draft(
         question_timeout=request.question_timeout,
         question_default=request.question_default,
         verify=request.verify,
+        max_turns=request.max_turns,
+        max_cost_usd=request.max_cost_usd,
         fallback=request.fallback,
         after=request.after,
         after_any=request.after_any,

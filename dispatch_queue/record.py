@@ -28,6 +28,7 @@ _NUMBERS = (
     "done",
     "total",
     "question",
+    "max_turns",
 )  # facts of an entry that a standing is computed from
 _WAITS = frozenset({Event.HOLD, Event.RELEASE, Event.LIMIT})  # entries of a waiting task
 # Legal in JSON as they are, but the end of a line to some, and unreadable in YAML or UTF-8 to others.
@@ -82,6 +83,8 @@ class Task:
     question_timeout: int = 180
     question_default: str = ""
     verify: str = ""
+    max_turns: int = 0  # of the model, over all attempts; 0: no cap
+    max_cost_usd: float = 0.0
     fallback: tuple[str, ...] = ()  # `backend/model`: what takes over, in order, from a model that fails
     after: tuple[str, ...] = ()  # tasks of the project that must have ended
     after_any: bool = False  # however they ended
@@ -132,6 +135,7 @@ def load_task(data: bytes, *, name: str = "task.yaml") -> Task:
             if known[key] in _PLAIN and type(value) is not known[key]:
                 raise BadInput(f"{name}: `{key}` cannot be {str(value)[:60]!r}")
         values["isolation"] = Isolation(values["isolation"])
+        values["max_cost_usd"] = float(values.get("max_cost_usd", 0))
         for name_of_list in ("read", "fallback", "after"):
             values[name_of_list] = tuple(values.get(name_of_list, ()))
         return Task(**values)
@@ -182,6 +186,8 @@ def parse_entry(line: str) -> Entry:
         )
     except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not an entry: {error!r}") from error
+    if not isinstance(values.get("max_cost_usd", 0), int | float):
+        raise ValueError("not an entry: a cost is no number")
     missing = {"total"} if "done" in values else {"question"} if entry.event in (Event.ASK, Event.ANSWER) else set()
     if (
         not 0 <= entry.seq <= LAST_SEQ
@@ -217,6 +223,8 @@ class Standing:
     backend: str = ""
     preamble: str = ""
     fallback: tuple[str, ...] | None = None  # that came with a model which a retry chose
+    max_turns: int | None = None  # that a retry allows in the place of the task's own
+    max_cost_usd: float | None = None
     failed: tuple[str, ...] = ()  # models that others took over from, since the task was last queued by a person
     changed: str = ""  # when it last did
 
@@ -240,6 +248,7 @@ def step(standing: Standing, entry: Entry) -> Standing:
         values |= {name: str(facts.get(name, "")) for name in ("model", "backend", "preamble")}
     if entry.event == Event.RETRY:
         values["failed"] = ()
+        values |= {name: facts[name] for name in ("max_turns", "max_cost_usd") if name in facts}
         if "model" in facts:
             given = facts.get("fallback", ())
             values["fallback"] = tuple(str(one) for one in given) if isinstance(given, list | tuple) else ()
@@ -292,7 +301,12 @@ def fold(entries: Iterable[Entry]) -> Standing:
 
 
 def current(task: Task, standing: Standing) -> Task:
-    """`task` with the model that its last retry chose, or that took over: what the next attempt runs with."""
+    """`task` with the model and the caps that a retry chose, or that took over: what the next attempt runs with."""
+    task = dataclasses.replace(
+        task,
+        max_turns=task.max_turns if standing.max_turns is None else standing.max_turns,
+        max_cost_usd=task.max_cost_usd if standing.max_cost_usd is None else standing.max_cost_usd,
+    )
     if not standing.model:
         return task
     fallback = task.fallback if standing.fallback is None else standing.fallback

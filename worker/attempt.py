@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dispatch_queue import files, plan
+from dispatch_queue import files, overview, plan
+from dispatch_queue.caps import Used, caps_of, used
 from dispatch_queue.change import Changed, Record
 from dispatch_queue.config.load import load
 from dispatch_queue.errors import DispatchError, StoreDown
@@ -64,7 +65,7 @@ class Attempt:
         with contextlib.ExitStack() as stack:
             try:
                 self._config = load(self._services.settings.home).config
-                verdict = self._held_back()
+                verdict = self._used_up() or self._held_back()
                 if verdict is not None:
                     self._ending.end(verdict)
                     return
@@ -104,8 +105,19 @@ class Attempt:
             task,
             attempt=self.number,
             slot=self._slot,
+            caps=self._caps,
             lost=self._is_lost,
         )
+
+    def _used_up(self) -> Verdict | None:
+        """The end of a task that has used what it may."""
+        caps = caps_of(current(self._home.task(), self._home.standing()))
+        spent = used(overview.attempts(self._home)) if caps else Used()
+        left = caps.left(spent)
+        if left is None:
+            return Verdict(Event.FAIL, f"{FailReason.BUDGET}: {caps.said(spent)}")
+        self._caps = left
+        return None
 
     def _held_back(self) -> Verdict | None:
         """What to do instead of running, if another attempt found the account of the task's model at its limit."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dispatch_queue import files, ipc, overview, plan, taskdir
+from dispatch_queue.caps import Caps
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.config.schema import Config
 from dispatch_queue.errors import DispatchError
@@ -65,9 +66,12 @@ def prepare(
     *,
     attempt: int,
     slot: int,
+    caps: Caps,
     lost: Callable[[], bool],
 ) -> Prepared:
-    """Lay everything down in the workspace. `lost`: the claim is another's, and a setup that runs is to end.
+    """Lay everything down in the workspace. `caps` are what is left of the task's own.
+
+    `lost`: the claim is another's, and a setup that runs is to end.
 
     Raises DispatchError, OSError.
     """
@@ -107,7 +111,14 @@ def prepare(
     files.write(home.base, home.name(f"attempts/{attempt}/prompt.md"), text.encode())
     session = session_to_resume(overview.attempts(home), host=settings.host, backend=task.backend)
     made = invoke(
-        config, task.backend, model=task.model, prompt=text, workspace=place.path, values=values, session=session
+        config,
+        task.backend,
+        model=task.model,
+        prompt=text,
+        workspace=place.path,
+        values=values,
+        session=session,
+        caps=caps,
     )
     command = Command(argv=made.argv, cwd=place.path, env=made.env, stdin=made.stdin)
     heard = listener(config, task.backend, SYSTEM)

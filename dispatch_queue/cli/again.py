@@ -1,11 +1,14 @@
 """retry, requeue: a finished task once more."""
 
+import dataclasses
+
 import click
 
 from dispatch_queue import again, producer
+from dispatch_queue.caps import caps_of, check
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.errors import BadInput, DispatchError, Exit, StoreDown
-from dispatch_queue.record import Isolation
+from dispatch_queue.record import Isolation, current
 from dispatch_queue.taskdir import TaskDir
 
 
@@ -22,7 +25,16 @@ def _numbers(given: tuple[str, ...]) -> list[int]:
 @click.option("-m", "--model", help="Run it with this model from now on.")
 @click.option("--from-start", is_flag=True, help="Open every item again, the checked ones too.")
 @click.option("--skip", multiple=True, metavar="N", help="Check item N without doing it; repeat it, or 2,3.")
-def retry(task: str, model: str | None, from_start: bool, skip: tuple[str, ...]) -> int:
+@click.option("--max-turns", type=click.IntRange(min=0), metavar="N", help="With those so far; 0: without a cap.")
+@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="With that so far; 0: without a cap.")
+def retry(
+    task: str,
+    model: str | None,
+    from_start: bool,
+    skip: tuple[str, ...],
+    max_turns: int | None,
+    max_cost: float | None,
+) -> int:
     """Queue a failed, cancelled or done TASK again, from its first unchecked item."""
     here = Here()
     home = here.task(task)
@@ -37,11 +49,17 @@ def retry(task: str, model: str | None, from_start: bool, skip: tuple[str, ...])
         choice = choose(here.config, "", model)
         check_command(here, choice.backend)
         chosen, fallback = (choice.model, choice.backend, choice.prompt_addition), here.config.fallback_of(choice.model)
+    caps = {name: most for name, most in (("max_turns", max_turns), ("max_cost_usd", max_cost)) if most is not None}
+    standing = home.standing()
+    turns = standing.max_turns if max_turns is None else max_turns
+    cost = standing.max_cost_usd if max_cost is None else max_cost
+    now = current(home.task(), dataclasses.replace(standing, max_turns=turns, max_cost_usd=cost))
+    check(here.config, chosen[1] if chosen else now.backend, caps_of(now), list(here.config.models))
     store, ref = here.store(), here.ref(home)
     from dispatch_queue.mirror import enroll, sync
 
     enroll(store, home, ref, home.standing())
-    again.retry(store, home, ref, from_start=from_start, skip=numbers, model=chosen, fallback=fallback)
+    again.retry(store, home, ref, from_start=from_start, skip=numbers, model=chosen, fallback=fallback, caps=caps)
     sync(store, home, ref)
     click.echo(f"Queued `{home.id}` again{f' using {chosen[0]}' if chosen else ''}.")
     unfinished = _not_done(home)

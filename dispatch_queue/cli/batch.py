@@ -11,9 +11,19 @@ from click.core import ParameterSource
 
 from dispatch_queue import batch, producer, schedule, taskdir
 from dispatch_queue.batch import Asked, Node
+from dispatch_queue.caps import Caps
+from dispatch_queue.caps import check as check_caps
 from dispatch_queue.cli import render
 from dispatch_queue.cli.standing import Here
-from dispatch_queue.cli.submit import SUBMIT_SEQ, check_command, first_run_if_new, isolation, read_names, read_plan
+from dispatch_queue.cli.submit import (
+    SUBMIT_SEQ,
+    check_command,
+    fallback,
+    first_run_if_new,
+    isolation,
+    read_names,
+    read_plan,
+)
 from dispatch_queue.config.choose import choose
 from dispatch_queue.config.schema import SHELL
 from dispatch_queue.errors import BadInput, DispatchError, Exit
@@ -105,6 +115,9 @@ def _request(here: Here, one: Asked, folder: Path, options: dict[str, Any]) -> R
         plan_bytes = text.encode() if "\n" in text else read_plan(str(folder / text)) if text else None
     with one.blaming("delay" if "delay" in values else "at"):
         not_before = schedule.not_before(one.text("at"), one.text("delay"))
+    caps = Caps(values.get("max_turns", 0), values.get("max_cost", 0.0))
+    with one.blaming("max_cost" if caps.cost_usd else "max_turns"):
+        check_caps(here.config, choice.backend, caps, list(here.config.models))
     worker = here.config.worker
     return Request(
         prompt=prompt,
@@ -123,7 +136,9 @@ def _request(here: Here, one: Asked, folder: Path, options: dict[str, Any]) -> R
         question_timeout=values.get("question_timeout", int(worker.question_timeout)),
         question_default=one.text("question_default"),
         verify=one.text("verify"),
-        fallback=here.config.fallback_of(choice.model),
+        max_turns=caps.turns,
+        max_cost_usd=caps.cost_usd,
+        fallback=fallback(here, choice.model, caps),
         after_any=bool(values.get("after_any")),
         not_before=not_before,
         hold=bool(values.get("hold")),

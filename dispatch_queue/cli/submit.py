@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from dispatch_queue import plan, producer, schedule
+from dispatch_queue.caps import Caps, can_cap
+from dispatch_queue.caps import check as check_caps
 from dispatch_queue.cli import render
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.config.choose import Choice, choose, wants_worktree
@@ -87,6 +89,8 @@ def read_names(names: tuple[str, ...], base: Path, folder: Path) -> tuple[str, .
 )
 @click.option("--question-default", default="", metavar="TEXT", help="The answer when nobody gave one in that time.")
 @click.option("--verify", default="", metavar="CMD", help="Done only if `sh -c CMD` exits 0 in the end.")
+@click.option("--max-turns", type=click.IntRange(min=1), metavar="N", help="Of the model, over all attempts.")
+@click.option("--max-cost", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Over all attempts.")
 @click.option("--priority", type=click.Choice(list(PRIORITIES)), default="normal", show_default=True)
 @click.option("--wait", is_flag=True, help="Wait for the end: exit 0 done, 1 failed, 3 a question waits.")
 @click.option("--follow", is_flag=True, help="Like --wait, and print what happens.")
@@ -110,6 +114,8 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         first_run_if_new(here)
     choice = choose(here.config, prompt, options["model"])
     check_command(here, choice.backend)
+    caps = Caps(options["max_turns"] or 0, options["max_cost"] or 0.0)
+    check_caps(here.config, choice.backend, caps, list(here.config.models))
     base = here.project.path
     request = Request(
         prompt=prompt,
@@ -129,7 +135,9 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         timeout=options["timeout"],
         question_default=options["question_default"],
         verify=options["verify"],
-        fallback=here.config.fallback_of(choice.model),
+        max_turns=caps.turns,
+        max_cost_usd=caps.cost_usd,
+        fallback=fallback(here, choice.model, caps),
         question_timeout=options["question_timeout"] or int(here.config.worker.question_timeout),
         after=_after(here, options["after"], options["name"]),
         after_any=options["after_any"],
@@ -163,6 +171,12 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         since = SUBMIT_SEQ if sent.created else None
         return run(here, [sent.home], quiet=not options["follow"], as_json=options["as_json"], since=since)
     return Exit.FAILED if _failed_at_once(sent) else Exit.DONE
+
+
+def fallback(here: Here, model: str, caps: Caps) -> tuple[str, ...]:
+    """What may take over from `model`: with caps, only what keeps them."""
+    found = here.config.fallback_of(model)
+    return tuple(other for other in found if not caps or can_cap(here.config, other.partition("/")[0]))
 
 
 def _after(here: Here, given: tuple[str, ...], name: str) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ PASSED = (
 class Cli(NamedTuple):
     """One CLI: its back end, the programs that tell it from other commands, the command to write, how to get it.
 
-    `variables` are names or patterns of what it may see of the environment, but for `hidden`.
+    `variables` are names or patterns of what it may see of the environment, but for `hidden`. `capped`: it can be told
+    to stop at a number of turns or a cost, and says what it used.
     """
 
     backend: str
@@ -30,6 +31,7 @@ class Cli(NamedTuple):
     install: str
     variables: tuple[str, ...]
     hidden: tuple[str, ...] = ()
+    capped: bool = False
 
     @property
     def program(self) -> str:
@@ -44,6 +46,7 @@ CLAUDE = Cli(
     install="npm install -g @anthropic-ai/claude-code",
     variables=("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "MCP_*", "API_TIMEOUT_MS"),
     hidden=("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT"),  # else it takes itself for a part of another session
+    capped=True,
 )
 CODEX = Cli(
     backend="codex",

@@ -18,7 +18,18 @@ from dispatch_queue.states import State
 from tests.support import sandbox as sandboxes
 from tests.support import standins
 from tests.support.sandbox import Sandbox
-from tests.support.tasks import Gate, await_state, copy_of, do, journal, marks_of, result_of, states_of, submit
+from tests.support.tasks import (
+    Gate,
+    await_state,
+    copy_of,
+    do,
+    journal,
+    marks_of,
+    result_of,
+    state_of,
+    states_of,
+    submit,
+)
 from tests.support.waiting import wait_for
 
 S = State
@@ -46,13 +57,15 @@ class House:
         (self.box.home / "config.yaml").write_text(json.dumps(config, indent=2))
         self.box.run("up")
 
-    def fail(self, model: str, recording: str, **facts: Any) -> None:
-        """Let `model` fail as in a recording, in whose rate_limit_event `facts` are put."""
+    def fail(self, model: str, recording: str, *, until: int | None = None, cost_usd: float | None = None) -> None:
+        """Let `model` fail as in a recording, but with this end of its limit (seconds since 1970) and this cost."""
         lines = []
         for line in (RECORDED / f"{recording}.jsonl").read_text().splitlines():
             value = json.loads(line)
-            if facts and value["type"] == "rate_limit_event":
-                value["rate_limit_info"] |= facts
+            if until is not None and value["type"] == "rate_limit_event":
+                value["rate_limit_info"]["resetsAt"] = until
+            if cost_usd is not None and value["type"] == "result":
+                value["total_cost_usd"] = cost_usd
             lines.append(json.dumps(value))
         (self.folder / model).write_text("\n".join(lines))
 
@@ -75,6 +88,12 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 def reason_of(box: Sandbox, task: str) -> str:
     return copy_of(box, task).standing().reason
+
+
+def await_done(box: Sandbox, task: str) -> None:
+    """Wait for the end of a task that had failed and was queued again."""
+    wait_for(lambda: state_of(box, task) not in (S.FAILED, S.QUEUED), "the task to go on")
+    await_state(box, task, S.DONE)
 
 
 def in_seconds(seconds: float) -> int:
@@ -138,7 +157,7 @@ def test_a_task_fails_when_no_model_is_left_to_take_over(house: House) -> None:
 
 def test_a_limit_with_a_time_keeps_every_task_of_the_account_and_family_until_then(house: House) -> None:
     house.set_up()
-    house.fail("opus", "claude-limit", resetsAt=in_seconds(4))
+    house.fail("opus", "claude-limit", until=in_seconds(4))
 
     first = submit(house.box, "--item", "Work", model="opus")
     await_state(house.box, first, S.WAITING)
@@ -157,7 +176,7 @@ def test_a_limit_with_a_time_keeps_every_task_of_the_account_and_family_until_th
 
 def test_with_a_fallback_nobody_waits_for_a_limit(house: House) -> None:
     house.set_up(fallback={"opus": ["gpt-5.3-codex"]})
-    house.fail("opus", "claude-limit", resetsAt=in_seconds(3600))
+    house.fail("opus", "claude-limit", until=in_seconds(3600))
     do(house.box, "--item", "Work", model="opus")
 
     do(house.box, "--item", "Work again", model="opus")
@@ -167,7 +186,7 @@ def test_with_a_fallback_nobody_waits_for_a_limit(house: House) -> None:
 
 def test_a_limit_is_waited_for_after_redis_lost_its_data_too(house: House) -> None:
     house.set_up()
-    house.fail("opus", "claude-limit", resetsAt=in_seconds(3600))
+    house.fail("opus", "claude-limit", until=in_seconds(3600))
     task = submit(house.box, "--item", "Work", model="opus")
     await_state(house.box, task, S.WAITING)
     before = reason_of(house.box, task)
@@ -184,7 +203,7 @@ def test_a_limit_is_waited_for_after_redis_lost_its_data_too(house: House) -> No
 
 def test_a_person_who_knows_better_ends_a_limit_for_everybody(house: House) -> None:
     house.set_up()
-    house.fail("opus", "claude-limit", resetsAt=in_seconds(3600))
+    house.fail("opus", "claude-limit", until=in_seconds(3600))
     first = submit(house.box, "--item", "Work", model="opus")
     await_state(house.box, first, S.WAITING)
     house.mend("opus")
@@ -222,8 +241,7 @@ def test_a_retry_with_another_model_brings_what_takes_over_from_that_one(house: 
 
     house.box.run("retry", task, "--model", "sonnet")
 
-    await_state(house.box, task, S.QUEUED, S.RUNNING, S.DONE)
-    wait_for(lambda: copy_of(house.box, task).standing().state is S.DONE, "the task to be done")
+    await_done(house.box, task)
     assert house.started() == ["opus", "sonnet", "gpt-5.3-codex"]
 
 
@@ -247,3 +265,73 @@ def test_no_more_run_at_once_than_a_limit_allows(house: House, tmp_path: Path, l
     gates[1].open()
     await_state(house.box, second, S.DONE)
     assert marks_of(house.box, second) == "x"
+
+
+# -- what a task may cost ---------------------------------------------------------------------------------------------
+
+
+def words_of(house: House) -> list[list[str]]:
+    """What each agent was started with."""
+    return [line.split() for line in (house.folder / "started").read_text().splitlines()]
+
+
+def option(words: list[str], name: str) -> str | None:
+    return words[words.index(name) + 1] if name in words else None
+
+
+def test_caps_are_given_to_the_cli_less_what_is_used(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-credit", cost_usd=0.75)
+    task = submit(house.box, "--item", "Work", "--max-cost", "2", "--max-turns", "30", model="opus")
+    await_state(house.box, task, S.FAILED)
+    house.mend("opus")
+
+    house.box.run("retry", task)
+
+    await_done(house.box, task)
+    first, second = words_of(house)
+    assert (option(first, "--max-budget-usd"), option(first, "--max-turns")) == ("2", "30")
+    assert (option(second, "--max-budget-usd"), option(second, "--max-turns")) == ("1.25", "29")
+
+
+def test_a_task_that_has_used_what_it_may_fails_before_it_uses_more(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-credit", cost_usd=1.5)
+    task = submit(house.box, "--item", "Work", "--max-cost", "1.2", model="opus")
+    await_state(house.box, task, S.FAILED)
+    house.mend("opus")
+
+    house.box.run("retry", task)
+    wait_for(lambda: reason_of(house.box, task).startswith("budget: "), "the task to fail again")
+
+    assert reason_of(house.box, task) == "budget: $1.50 of $1.20 used"
+    assert house.started() == ["opus"]
+    house.box.run("retry", task, "--max-cost", "0")
+    await_done(house.box, task)
+    assert option(words_of(house)[1], "--max-budget-usd") is None
+
+
+@pytest.mark.parametrize("words", [("-m", "gpt-5.3-codex", "--max-cost", "1"), ("-m", "shell", "--max-turns", "3")])
+def test_a_cap_that_cannot_be_kept_is_refused(house: House, words: tuple[str, ...]) -> None:
+    house.set_up()
+
+    refused = house.box.run("submit", *words, "--item", "Work", check=False)
+
+    assert refused.code == 2
+    assert f"error: {words[2]} cannot be kept: backend `" in refused.stderr
+    assert "--model opus" in refused.stderr
+    assert not (house.box.project / ".dispatch").exists()
+
+
+def test_no_model_takes_over_that_would_not_keep_the_caps(house: House) -> None:
+    house.set_up(fallback={"opus": ["gpt-5.3-codex"]})
+    house.fail("opus", "claude-auth-login")
+
+    task = submit(house.box, "--item", "Work", "--max-cost", "1", model="opus")
+
+    await_state(house.box, task, S.FAILED)
+    assert house.started() == ["opus"]
+    refused = house.box.run("retry", task, "--model", "gpt-5.3-codex", check=False)
+    assert refused.code == 2
+    house.box.run("retry", task, "--model", "gpt-5.3-codex", "--max-cost", "0")
+    await_done(house.box, task)

@@ -70,6 +70,8 @@ def test_every_key_of_a_task_can_be_given() -> None:
   context: c
   read: a.md
   verify: make test
+  max_turns: 30
+  max_cost: 2.5
   timeout: 60
   attempts: 2
   priority: high
@@ -83,11 +85,12 @@ def test_every_key_of_a_task_can_be_given() -> None:
     assert (one.text("title"), one.text("prompt"), one.text("model")) == ("One: the first", "do it\nwell", "5.10")
     assert (one.texts("items"), one.texts("after"), one.texts("read")) == (("a", "b: c"), ("zero", "none"), ("a.md",))
     assert (one.values["worktree"], one.values["hold"], one.values["timeout"]) == (True, False, 60)
+    assert (one.values["max_turns"], one.values["max_cost"]) == (30, 2.5)
     assert one.lines["items"] == 7
 
 
 def test_every_key_is_a_field_of_a_request_or_leads_to_one() -> None:
-    led_to = {"worktree": "isolation", "at": "not_before", "delay": "not_before"}
+    led_to = {"worktree": "isolation", "at": "not_before", "delay": "not_before", "max_cost": "max_cost_usd"}
     fields = {field.name for field in dataclasses.fields(Request)}
     assert {led_to.get(key, key) for key in KEYS} <= fields
     assert fields - {led_to.get(key, key) for key in KEYS} == {"backend", "preamble", "fallback", "pool"}

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from dispatch_queue.caps import NO_CAPS, Caps
 from dispatch_queue.config.clis import Cli, visible
 from worker.backends.account import Account
 from worker.backends.listener import Read
@@ -18,6 +19,7 @@ class Order:
     """What an attempt wants run: the words of a command, and what its back end has to add to them.
 
     `model` None is the CLI's own choice. `session` is that of an earlier attempt, to be carried on. `root`: as user 0.
+    `caps`: where it is to stop.
     """
 
     backend: str
@@ -27,6 +29,7 @@ class Order:
     session: str | None
     workspace: Path
     root: bool
+    caps: Caps = NO_CAPS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -31,6 +31,10 @@ def build(order: Order) -> Recipe:
         argv += ["--output-format", "stream-json", "--verbose"]
     if order.model is not None and not has_option(argv, "--model"):
         argv += ["--model", stable(order.model)]
+    if order.caps.turns:
+        argv += ["--max-turns", str(order.caps.turns)]
+    if order.caps.cost_usd:
+        argv += ["--max-budget-usd", f"{order.caps.cost_usd:g}"]
     if order.session is not None:
         argv += ["--resume", order.session]
     env = {"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"}  # else a command at its limit goes on unseen
@@ -56,7 +60,7 @@ _FAULTS = {
     500: Failure.OVERLOADED,
     529: Failure.OVERLOADED,
 }
-_BUDGETS = ("error_max_turns", "error_max_budget_usd")
+_BUDGETS = {"error_max_turns": "its turns are used up", "error_max_budget_usd": "what it may cost is used up"}
 
 
 def read(line: Line, now: datetime) -> Heard | None:
@@ -106,7 +110,7 @@ def _usage(line: Line) -> Usage:
 def _fault(line: Line, now: datetime) -> Fault:
     """The fault that a result tells. Its `subtype` says "success" for most of them."""
     if line["subtype"] in _BUDGETS:
-        return Fault(Failure.BUDGET, line["subtype"])
+        return Fault(Failure.BUDGET, _BUDGETS[line["subtype"]])
     told = fault_of(str(line.get("result") or line["subtype"]), now)
     if line.get("api_error") == "usage_limit_reached":
         return dataclasses.replace(told, kind=Failure.LIMIT)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from dispatch_queue.caps import NO_CAPS, Caps
 from dispatch_queue.clock import Clock
 from dispatch_queue.config.clis import cli_of
 from dispatch_queue.config.commands import placed, program_at, words_of
@@ -46,9 +47,10 @@ def invoke(
     workspace: Path,
     values: Mapping[str, str],
     session: str | None = None,
+    caps: Caps = NO_CAPS,
     base: Mapping[str, str] | None = None,
 ) -> Invocation:
-    """How to start an agent of `backend` here.
+    """How to start an agent of `backend` here, one that stops at `caps`.
 
     `values` are the task's own variables, `base` the environment to take from (default: this process's), `session`
     one of the same CLI on this machine. Raises BadConfig where this machine has no such back end.
@@ -63,7 +65,13 @@ def invoke(
         session=session,
         workspace=workspace,
         root=os.geteuid() == 0,
+        caps=caps,
     )
+    if caps and not (kind.cli and kind.cli.capped):
+        raise BadConfig(
+            f"backend `{backend}` cannot be told to stop at a cost or a number of turns",
+            hint="take another model, or dispatch it again without --max-cost and --max-turns",
+        )
     recipe = kind.build(order)
     env = environment(
         base,
