@@ -151,7 +151,7 @@ def test_a_cap_that_claude_reached_is_a_budget() -> None:
 
     made.feed(json.dumps(result | {"subtype": "error_max_turns", "is_error": True}).encode())
 
-    assert made.fault(1) == Fault(Failure.BUDGET, "error_max_turns")
+    assert made.fault(1) == Fault(Failure.BUDGET, "its turns are used up")
 
 
 @pytest.mark.parametrize(
