@@ -21,6 +21,7 @@ from worker.backends.failures import Failure, Fault
 from worker.ending import Ending, Ran, log_name
 from worker.limits import setting
 from worker.livecopy import LiveCopy, View
+from worker.masking import Masker
 from worker.prepare import Prepared, make_workspace, prepare
 from worker.process import AgentProcess, Command, ProcessExit, WardenDied, spawn, sweep_attempts
 from worker.publisher import Publisher
@@ -55,6 +56,7 @@ class Attempt:
         self._home = home
         self._publisher = Publisher(services, home, record, claim, mailbox)
         self._submitted = 0  # items
+        self._masker = Masker(os.environ)
         self._ending = Ending(services, home, record, claim, self._publisher)
 
     @property
@@ -106,6 +108,7 @@ class Attempt:
             attempt=self.number,
             slot=self._slot,
             caps=self._caps,
+            masker=self._masker,
             lost=self._is_lost,
         )
 
@@ -176,7 +179,7 @@ class Attempt:
             open(handle, "ab", buffering=0, closefd=False) as stream,
             self._services.watching(self._mailbox, live.copy.path, live.copy.path / "ipc"),
         ):
-            transcript = Transcript(stream, hear=prepared.listener.feed)
+            transcript = Transcript(stream, self._masker, hear=prepared.listener.feed)
             with self._services.saver.keeping(place, lambda text: publisher.note("warning", text=text)):
                 exit, stopped = self._watch_over(process, transcript, live, task)
         if not exit.started:
@@ -237,7 +240,7 @@ class Attempt:
         name = self._home.name(f"attempts/{self.number}/verify.log")
         files.clear(self._home.base, name)
         with open(files.open_log(self._home.base, name), "ab", buffering=0) as stream:
-            transcript = Transcript(stream)
+            transcript = Transcript(stream, self._masker)
             exit, stopped = self._watch_over(process, transcript, prepared.live, prepared.task)
         said = transcript.tail.decode(errors="replace")
         stopped = Stop.LOST if self._publisher.lost else stopped

@@ -1,9 +1,11 @@
 """The live copy of a running attempt: what the agent did to it, and what others said meanwhile.
 
-`look` reads the files and tells what is new; `hear` lays down answers and notes that came through Redis.
+`look` reads the files and tells what is new; `hear` lays down answers and notes that came through Redis. What holds a
+secret of the environment is replaced as soon as it is seen.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,7 @@ from dispatch_queue.mirror import merge_notes
 from dispatch_queue.plan import Mark, Plan
 from dispatch_queue.record import Entry, notes_of
 from dispatch_queue.taskdir import TaskDir, Writer
+from worker.masking import NO_SECRETS, Masker
 
 _TRAVELLING = (taskdir.CONTEXT, taskdir.OUTPUT)
 _NO_IPC = Ipc(questions={}, answers={}, acknowledged=frozenset(), done=False, foreign=())
@@ -82,8 +85,8 @@ def compare(before: View, after: View) -> News:
 class LiveCopy:
     """Looks at one live copy and remembers what it saw last."""
 
-    def __init__(self, copy: TaskDir) -> None:
-        self.copy = copy
+    def __init__(self, copy: TaskDir, masker: Masker = NO_SECRETS) -> None:
+        self.copy, self._masker = copy, masker
         data = copy.read(taskdir.PLAN)
         self.view = View(plan=plan.parse(data, name=copy.name(taskdir.PLAN)), plan_bytes=data, ipc=copy.ipc())
         self.notes: list[str] = []
@@ -102,6 +105,7 @@ class LiveCopy:
         try:
             data = self.copy.read(taskdir.PLAN)
             if data != before.plan_bytes:
+                data = self._without_secrets(taskdir.PLAN, data)
                 plan_now, plan_bytes = plan.parse(data, name=taskdir.PLAN), data
         except FileNotFoundError:
             broken = "plan.md is gone"
@@ -115,7 +119,7 @@ class LiveCopy:
             if len(found.open) > LIMIT_OPEN:
                 hostile = hostile or f"{len(found.open)} questions without an answer, the limit is {LIMIT_OPEN}"
             else:
-                ipc_now = found
+                ipc_now = self._masked_questions(found)
         except UntrustedPath as error:
             hostile = hostile or str(error)
         except OSError as error:
@@ -132,6 +136,22 @@ class LiveCopy:
         self._events += len(news.events)
         return self.view, news
 
+    def _without_secrets(self, name: str, data: bytes) -> bytes:
+        """What a file may hold of `data`; the file is written anew if that is less. Raises UntrustedPath."""
+        masked = self._masker.mask(data)
+        if masked != data:
+            with contextlib.suppress(OSError):  # a full disk: at the next look, or at the end
+                self.copy.write(name, masked)
+        return masked
+
+    def _masked_questions(self, seen: Ipc) -> Ipc:
+        questions = {number: self._masker.text(text) for number, text in seen.questions.items()}
+        for number, text in questions.items():
+            if text != seen.questions[number]:
+                name = ipc.name_of(number, ipc.Kind.QUESTION)
+                self._without_secrets(name, self.copy.read(name))
+        return dataclasses.replace(seen, questions=questions)
+
     def _stat(self, name: str) -> tuple[int, int] | None:
         try:
             found = (self.copy.path / name).lstat()
@@ -145,7 +165,8 @@ class LiveCopy:
         complaints = []
         for name in news.files:
             try:
-                found[name] = self.view.plan_bytes if name == taskdir.PLAN else self.copy.read(name)
+                plain = name == taskdir.PLAN
+                found[name] = self.view.plan_bytes if plain else self._without_secrets(name, self.copy.read(name))
             except FileNotFoundError:
                 continue
             except (UntrustedPath, OSError) as error:

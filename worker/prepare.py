@@ -21,6 +21,7 @@ from worker.backends.failures import Failure
 from worker.backends.listener import Listener
 from worker.backends.table import invoke, listener
 from worker.livecopy import LiveCopy
+from worker.masking import Masker
 from worker.process import Command
 from worker.settings import PORT_BASE, PORTS_PER_SLOT, Settings
 from worker.workspace import Workspace
@@ -67,6 +68,7 @@ def prepare(
     attempt: int,
     slot: int,
     caps: Caps,
+    masker: Masker,
     lost: Callable[[], bool],
 ) -> Prepared:
     """Lay everything down in the workspace. `caps` are what is left of the task's own.
@@ -91,11 +93,11 @@ def prepare(
             take_over(TaskDir(place.before, task.id), copy)
         log = home.attempt_folder(attempt) / "setup.log"
         files.remove(home.base, home.name(f"attempts/{attempt}/setup.log"))
-        provision.set_up(home.base, place.path, environ={**os.environ, **values}, output=log, lost=lost)
+        provision.set_up(home.base, place.path, environ={**os.environ, **values}, output=log, masker=masker, lost=lost)
     asked = copy.ipc()
     standing = home.standing()
     reopen(copy, asked, again=bool(standing.check))
-    live = LiveCopy(copy)
+    live = LiveCopy(copy, masker)
     live.hear(home.entries(), {})
     live.look()
     text = prompt.build(

@@ -1,5 +1,6 @@
 """What a new worktree gets besides the commit: the files of `.worktreeinclude`, and what `.dispatch/setup` does."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ from typing import Final
 from dispatch_queue.errors import DispatchError
 from dispatch_queue.project import RECORD
 from worker import git, process
+from worker.masking import MaskedStream, Masker
 
 INCLUDE: Final = ".worktreeinclude"
 SETUP: Final = f"{RECORD}/setup"
@@ -68,6 +70,7 @@ def set_up(
     *,
     environ: Mapping[str, str],
     output: Path,
+    masker: Masker,
     lost: Callable[[], bool] = lambda: False,
     timeout: timedelta = SETUP_TIMEOUT,
 ) -> bool:
@@ -84,7 +87,7 @@ def set_up(
     command = process.Command(argv=(str(script),), cwd=workspace, env=environ)
     agent = process.spawn(command)
     try:
-        ended = _copy_output(agent, output, deadline, lost)
+        ended = _copy_output(agent, output, masker, deadline, lost)
     finally:
         agent.close()
     if ended is not None and ended.ok:
@@ -103,19 +106,21 @@ def _outcome(ended: process.ProcessExit) -> str:
 
 
 def _copy_output(
-    agent: process.AgentProcess, output: Path, deadline: float, lost: Callable[[], bool]
+    agent: process.AgentProcess, output: Path, masker: Masker, deadline: float, lost: Callable[[], bool]
 ) -> process.ProcessExit | None:
     """Write what the agent prints to a file until it ends; None when the deadline comes first, or the claim is lost."""
     ready = poll()
     ready.register(agent.status, POLLIN)
     ready.register(agent.output, POLLIN)
     is_open = True
-    with output.open("wb", buffering=0) as stream:
+    masked = MaskedStream(masker)
+    with output.open("wb", buffering=0) as stream, contextlib.ExitStack() as end:
+        end.callback(lambda: stream.write(masked.rest()))
         while (left := deadline - time.monotonic()) > 0:
             ended = agent.read_status()
             data = agent.read_output() if is_open else None
             if data:
-                stream.write(data)
+                stream.write(masked.feed(data))
                 continue
             if ended is not None:
                 return ended

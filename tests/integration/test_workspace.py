@@ -19,6 +19,7 @@ from tests.support.processes import processes_of
 from tests.support.repository import Repository, made_by
 from worker import git, provision, workspace
 from worker.git import GitFailed
+from worker.masking import Masker
 from worker.workspace import Result, Workspace
 
 FILES = {"a.txt": "a\n", "sub/b.txt": "b\n", ".gitignore": ".env\n*.log\nnode_modules/\n"}
@@ -478,7 +479,9 @@ def setup(repo: Repository, text: str) -> Path:
 
 def run_setup(repo: Repository, made: Workspace, tmp_path: Path, timeout: timedelta = timedelta(minutes=1)) -> bool:
     environ = {**os.environ, "DISPATCH_TASK_ID": "task"}
-    return provision.set_up(repo.path, made.path, environ=environ, output=tmp_path / "setup.log", timeout=timeout)
+    return provision.set_up(
+        repo.path, made.path, environ=environ, output=tmp_path / "setup.log", masker=Masker(environ), timeout=timeout
+    )
 
 
 def test_setup_runs_in_the_workspace_with_its_environment(repo: Repository, root: Path, tmp_path: Path) -> None:

@@ -125,6 +125,20 @@ def plays(folder: str, *words: str) -> int:
     return _finish()
 
 
+def leaks(*_: str) -> int:
+    """Puts the variable LEAKY_API_KEY wherever an agent can, in two writes where it prints, and gives up."""
+    secret = os.environ["LEAKY_API_KEY"]
+    os.write(1, f"the key is {secret[:7]}".encode())
+    time.sleep(0.2)  # so that it is read in two pieces
+    os.write(1, f"{secret[7:]}, surely\n".encode())
+    _put("output.md", f"key: {secret}\n")
+    _put("context.md", f"key: {secret}\n")
+    _put("ipc/001.question", f"is {secret} the key?\n")
+    _until((_task() / "ipc/001.answer").exists)
+    _put("plan.md", _plan().replace(OPEN, "[!] ", 1).rstrip("\n") + f"\n  {secret} is refused\n")
+    return 1
+
+
 def exits_3(*_: str) -> int:
     """Fails as a program does that does not know its options."""
     sys.stderr.write("unknown option --fast\n")
@@ -200,6 +214,7 @@ STANDINS: dict[str, Callable[..., int]] = {
         kills_itself,
         drops_an_item,
         plays,
+        leaks,
         exits_3,
         plans_itself,
         overwrites_notes,

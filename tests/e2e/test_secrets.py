@@ -1,0 +1,85 @@
+"""Secrets of a worker's environment, which an agent has and tells everybody."""
+
+import json
+from pathlib import Path
+
+import pytest
+import redis
+
+from dispatch_queue.embedded import server_url
+from dispatch_queue.states import State
+from tests.support import sandbox as sandboxes
+from tests.support import standins
+from tests.support.sandbox import Sandbox
+from tests.support.tasks import await_state, copy_of, submit, transcript
+
+VALUE = "sk-leaky-0123456789abcdef"
+NAME = "LEAKY_API_KEY"
+
+
+def files_with(secret: str, *folders: Path) -> list[str]:
+    """The files below the folders that hold the secret."""
+    found = []
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and secret.encode() in path.read_bytes():
+                found.append(str(path))
+    return found
+
+
+def values_with(secret: str, client: redis.Redis) -> list[str]:
+    """The keys of Redis whose values hold the secret."""
+    return [
+        key.decode() for key in client.scan_iter() if secret.encode() in (client.dump(key) or b"") or _says(client, key)
+    ]
+
+
+def _says(client: redis.Redis, key: bytes) -> bool:
+    """Whether a value holds the secret; a dump may be packed."""
+    readers = {
+        b"hash": lambda: client.hgetall(key),
+        b"list": lambda: client.lrange(key, 0, -1),
+        b"stream": lambda: client.xrange(key),
+        b"set": lambda: client.smembers(key),
+        b"string": lambda: client.get(key),
+    }
+    reader = readers.get(client.type(key))
+    return reader is not None and VALUE in repr(reader())
+
+
+@pytest.mark.parametrize("isolation", ["--shared", "--worktree"])
+def test_a_secret_reaches_no_file_no_journal_no_redis_and_no_command(
+    tmp_path: Path, isolation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sandboxes.opened(tmp_path / "s") as box:
+        box.env[NAME] = VALUE
+        box.make_repository()
+        _configure(box)
+        box.run("up")
+        task = submit(box, isolation, "--item", "Tell", model="leaks")
+        await_state(box, task, State.ASKING)
+
+        shown = [box.run("questions").stdout, box.run("show", task).stdout, box.run("ls").stdout]
+        box.run("answer", task, "yes")
+        await_state(box, task, State.FAILED)
+        for words in (["show", task], ["show", task, "--json"], ["ls"], ["logs", task], ["logs", task, "--raw"]):
+            shown.append(box.run(*words, check=False).stdout)
+
+        assert f"is [{NAME}] the key?" in shown[0]
+        assert f"the key is [{NAME}], surely" in transcript(box, task)
+        assert copy_of(box, task).standing().reason == f"item: 1 'Tell': [{NAME}] is refused"
+        assert (box.task(task) / "output.md").read_text() == f"key: [{NAME}]\n"
+        assert not [text for text in shown if VALUE in text]
+        assert files_with(VALUE, box.project, box.home) == []
+        with redis.Redis.from_url(server_url(box.home)) as client:
+            assert values_with(VALUE, client) == []
+
+
+def _configure(box: Sandbox) -> None:
+    config = {
+        "default": "leaks",
+        "backends": {"leaks": {"command": standins.command("leaks"), "env": [NAME]}},
+        "models": {"leaks": {"backend": "leaks"}},
+    }
+    box.home.mkdir(mode=0o700, exist_ok=True)
+    (box.home / "config.yaml").write_text(json.dumps(config))
