@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dispatch_queue import files, taskdir
 from dispatch_queue.errors import DispatchError, UntrustedPath
@@ -30,9 +30,19 @@ ORDER = (
 )
 
 
+class Doing(NamedTuple):
+    """What a running agent does, in a line, and since when it was silent after that, as clock.stamp writes it."""
+
+    text: str
+    since: str
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What there is to know of a task. `plan` is None while it cannot be read; `broken` says why the record cannot."""
+    """What there is to know of a task. `plan` is None while it cannot be read; `broken` says why the record cannot.
+
+    `doing` is known only where somebody looked for it.
+    """
 
     home: TaskDir
     task: Task | None
@@ -40,6 +50,7 @@ class Card:
     plan: Plan | None = None
     questions: Mapping[int, str] = field(default_factory=dict)  # the open ones
     broken: str = ""
+    doing: Doing | None = None
 
     @property
     def id(self) -> str:

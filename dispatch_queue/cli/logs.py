@@ -5,13 +5,12 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
 from dispatch_queue import files, overview
-from dispatch_queue.cli import render
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.errors import BadInput, Exit
 from dispatch_queue.record import Isolation
@@ -52,17 +51,29 @@ def logs(task: str, follow: bool, attempt: int | None, raw: bool) -> int:
 
 
 def _print(home: TaskDir, attempt: int, *, follow: bool, raw: bool) -> None:
-    import codecs
+    from dispatch_queue.cli.spoken import Told
+    from dispatch_queue.cli.transcript import COLOURS, Reader, lines
 
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    reader = Reader()
+
+    def show(found: Iterable[Told]) -> None:
+        text = [click.style(line, fg=COLOURS.get(one.kind)) for one in found for line in lines(one)]
+        if text:
+            click.echo("\n".join(text))
 
     def put(data: bytes) -> None:
         if raw:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         else:
-            click.echo(render.plain(decoder.decode(data)), nl=False)
+            show(reader.feed(data))
 
+    _copy_until_over(home, attempt, put, follow=follow)
+    show(reader.end())
+
+
+def _copy_until_over(home: TaskDir, attempt: int, put: Callable[[bytes], None], *, follow: bool) -> None:
+    """Put the transcript of an attempt as far as it is there; with `follow` all of it, until the attempt is over."""
     name = home.name(f"attempts/{attempt}/agent.log")
     path = home.base / name
     offset = _copy(home.base, name, 0, put)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatch_queue.oneline import in_one_line
+from dispatch_queue.usage import Usage
 from worker.backends.failures import Failure, Fault, kind_of, resets_at
-from worker.backends.listener import MAX_LINE_BYTES, Listener, Usage
+from worker.backends.listener import MAX_LINE_BYTES, Listener
 from worker.backends.table import KINDS
 
 DATA = Path(__file__).parents[1] / "data" / "agents"

@@ -8,10 +8,11 @@ from typing import Any
 from dispatch_queue.config import clis
 from dispatch_queue.config.commands import has_option
 from dispatch_queue.oneline import in_one_line, of_call
+from dispatch_queue.usage import Usage
 from worker.backends import account
 from worker.backends.base import Kind, Order, Recipe
 from worker.backends.failures import Failure, Fault, fault_of
-from worker.backends.listener import Heard, Line, Usage
+from worker.backends.listener import Heard, Line
 
 FAMILIES = ("opus", "sonnet", "haiku")  # names that the CLI resolves to their newest version
 _TOOL_LIMIT_SECONDS = 600  # the most a shell command may take, unless it is told otherwise

@@ -6,10 +6,11 @@ from pathlib import PurePath
 from dispatch_queue.config import clis
 from dispatch_queue.config.commands import has_option
 from dispatch_queue.oneline import in_one_line, of_command
+from dispatch_queue.usage import Usage
 from worker.backends import account
 from worker.backends.base import Kind, Order, Recipe
 from worker.backends.failures import fault_of
-from worker.backends.listener import Heard, Line, Usage
+from worker.backends.listener import Heard, Line
 
 _SANDBOXED = ("--sandbox", "workspace-write")
 

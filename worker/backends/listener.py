@@ -9,23 +9,13 @@ from typing import Any
 
 from dispatch_queue.clock import Clock
 from dispatch_queue.oneline import in_one_line
+from dispatch_queue.usage import Usage
 from worker.backends.failures import Failure, Fault, fault_of
 
 MAX_LINE_BYTES = 4 * 1024 * 1024  # a longer line is passed over
 TAIL_BYTES = 4096
 
 Line = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Usage:
-    """What a session has used so far, earlier attempts in it included. None is unknown, never 0."""
-
-    input_tokens: int | None = None
-    cached_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: float | None = None
-    turns: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,7 +42,7 @@ class Report:
     activity: str = ""
     model: str | None = None
     session: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = dataclasses.field(default_factory=Usage)
     denials: tuple[str, ...] = ()
     retries: int = 0
     last_retry: str | None = None

@@ -1,0 +1,48 @@
+"""What an agent's CLI says that its session has used. Unknown is None, and said as unknown, never 0."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_MOST = 10**15  # more is a forgery, and would fill a screen
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """What a session has used so far, earlier attempts in it included. `input_tokens` has the cached ones in it."""
+
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    turns: int | None = None
+
+    @classmethod
+    def read(cls, facts: Any) -> "Usage":
+        """What of `facts`, whatever that is, can be such a number."""
+        known = facts if isinstance(facts, Mapping) else {}
+        return cls(
+            input_tokens=_count(known.get("input_tokens")),
+            cached_tokens=_count(known.get("cached_tokens")),
+            output_tokens=_count(known.get("output_tokens")),
+            cost_usd=_dollars(known.get("cost_usd")),
+            turns=_count(known.get("turns")),
+        )
+
+    def words(self) -> str:
+        """`2 turns, 300 tokens in (60 cached), 50 out, $0.0010`."""
+        turns = [] if self.turns is None else [f"{self.turns} turn{'s' * (self.turns != 1)}"]
+        cost = "cost unknown" if self.cost_usd is None else f"${self.cost_usd:.{2 if self.cost_usd >= 1 else 4}f}"
+        if self.input_tokens is None or self.output_tokens is None:
+            return ", ".join([*turns, "tokens unknown", cost])
+        cached = f" ({self.cached_tokens} cached)" if self.cached_tokens else ""
+        return ", ".join([*turns, f"{self.input_tokens} tokens in{cached}, {self.output_tokens} out", cost])
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST else None
+
+
+def _dollars(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and math.isfinite(value) and 0 <= value < _MOST else None
