@@ -41,7 +41,7 @@ class Doing(NamedTuple):
 class Card:
     """What there is to know of a task. `plan` is None while it cannot be read; `broken` says why the record cannot.
 
-    `doing` is known only where somebody looked for it.
+    `doing` is known only where somebody looked for it; `elsewhere`: it is shown in another project.
     """
 
     home: TaskDir
@@ -51,6 +51,7 @@ class Card:
     questions: Mapping[int, str] = field(default_factory=dict)  # the open ones
     broken: str = ""
     doing: Doing | None = None
+    elsewhere: bool = False
 
     @property
     def id(self) -> str:

@@ -109,13 +109,13 @@ def report(cards: Sequence[Card], end: Exit) -> None:
             click.echo(f"{card.id}  question {number}: {first}")
             for part in more:
                 click.echo(f"    {part}")
-            click.echo(f'  dispatch answer {card.id} {number} "…"')
+            click.echo(f"  {render.answering(card, number)}")
         if end is not Exit.QUESTION:
             click.echo(render.summary(card))
             if card.standing.state is State.DONE and overview.has_output(card.home):
                 click.echo(f"  {card.home.path / taskdir.OUTPUT}")
             if card.standing.state is State.FAILED:
-                click.echo(f"  dispatch show {card.id}")
+                click.echo(f"  {render.command(card, 'show')}")
 
 
 def run(

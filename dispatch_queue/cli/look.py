@@ -1,7 +1,9 @@
 """ls, status, show, questions: what the files say."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,9 +11,12 @@ from dispatch_queue import overview
 from dispatch_queue.cli import render
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.clock import SYSTEM
-from dispatch_queue.errors import Exit
+from dispatch_queue.errors import BadConfig, Exit
 from dispatch_queue.overview import Card
-from dispatch_queue.states import FINAL
+from dispatch_queue.states import FINAL, State
+
+if TYPE_CHECKING:
+    from dispatch_queue.cli.attempt import Attempt
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _everywhere = click.option("--all", "everywhere", is_flag=True, help="Tasks of all projects of this machine.")
@@ -24,7 +29,17 @@ def print_json(value: object) -> None:
 def _cards(here: Here, everywhere: bool) -> list[Card]:
     here.reconcile()
     bases = here.bases(everywhere or here.project.id is None)
-    return [card for base in bases for card in overview.cards(base)]
+    found = [card for base in bases for card in overview.cards(base)]
+    return [dataclasses.replace(_alive(card), elsewhere=card.home.base != here.project.path) for card in found]
+
+
+def _alive(card: Card) -> Card:
+    """The card with what its agent does, if one runs."""
+    if card.standing.state is not State.RUNNING:
+        return card
+    from dispatch_queue.cli.transcript import doing
+
+    return dataclasses.replace(card, doing=doing(card.home, card.standing.attempt))
 
 
 def _print_table(cards: Sequence[Card]) -> None:
@@ -58,12 +73,12 @@ def status(task: str | None, everywhere: bool, as_json: bool) -> int:
         return _overall(_cards(here, everywhere), as_json)
     home = here.task(task)
     here.reconcile(home.id)
-    card = overview.look(home)
+    card = _alive(overview.look(home))
     if as_json:
         print_json(render.as_json(card))
     else:
         click.echo(render.summary(card))
-        for text in [*render.checklist(card), *render.attention(card)]:
+        for text in [*render.checklist(card), *render.activity(card, SYSTEM.now()), *render.attention(card)]:
             click.echo(text)
     return Exit.DONE
 
@@ -85,18 +100,34 @@ def _overall(cards: Sequence[Card], as_json: bool) -> int:
 @_as_json
 def show(task: str, as_json: bool) -> int:
     """Show TASK: plan, questions and answers, attempts, result, and what to do next."""
+    from dispatch_queue.cli.attempt import Attempt
+    from dispatch_queue.cli.page import page
+
     here = Here()
     home = here.task(task)
     here.reconcile(home.id)
-    card = overview.look(home)
-    attempts = overview.attempts(home)
+    card = _alive(overview.look(home))
+    attempts = [Attempt.read(found) for found in overview.attempts(home)]
     answers = overview.answered(home)
     if as_json:
-        print_json(render.as_json(card) | {"attempts": attempts, "answered": answers})
+        told = [dataclasses.asdict(attempt) for attempt in attempts]
+        print_json(render.as_json(card) | {"attempts": told, "answered": answers})
         return Exit.DONE
-    for text in render.page(card, attempts, answers, SYSTEM.now()):
+    for text in page(card, attempts, answers, SYSTEM.now(), models=_models(here, card, attempts)):
         click.echo(text)
     return Exit.DONE
+
+
+def _models(here: Here, card: Card, attempts: "Sequence[Attempt]") -> list[str]:
+    """The models that may do better than the one a task failed with; none where the configuration cannot tell."""
+    from dispatch_queue.cli.attempt import others
+
+    if card.standing.state is not State.FAILED or not attempts:
+        return []
+    try:
+        return others(here.config, attempts[-1], card.model)
+    except BadConfig:
+        return []
 
 
 @click.command()
@@ -116,5 +147,5 @@ def questions(everywhere: bool, as_json: bool) -> int:
             click.echo(f"{card.id}  question {number}:")
             for part in render.plain(text).splitlines():
                 click.echo(f"    {part}")
-            click.echo(f'    dispatch answer {card.id} {number} "…"')
+            click.echo(f"    {render.answering(card, number)}")
     return Exit.DONE

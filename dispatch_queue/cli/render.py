@@ -1,18 +1,22 @@
 """How tasks look on a terminal and as JSON: pure functions, compared with snapshots."""
 
 import re
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from dispatch_queue.clock import parse_stamp
-from dispatch_queue.overview import Card, has_output
+from dispatch_queue.overview import Card
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import Entry, Isolation
+from dispatch_queue.record import Entry
 from dispatch_queue.states import State
 
 COLUMNS = ("TASK", "STATE", "ITEMS", "MODEL", "WHERE", "AGE")
 INDENT = 17
+BROKEN = "broken"  # in the place of a state, of a record that cannot be read
 _LINE = 160  # characters of a text shown in a list
 _OBEYED = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
@@ -59,23 +63,39 @@ def age(since: str, now: datetime) -> str:
     return f"{seconds}s"
 
 
+def command(card: Card, verb: str, rest: str = "") -> str:
+    """A command about a task, as it can be given where the card is shown."""
+    there = f"-C {shlex.quote(_shown(str(card.home.base)))} " if card.elsewhere else ""
+    return f"dispatch {there}{verb} {card.id} {rest}".rstrip()
+
+
+def answering(card: Card, number: int) -> str:
+    """The command that answers a question."""
+    return command(card, "answer", f'{number} "…"')
+
+
 def attention(card: Card) -> list[str]:
     """What a person has to know or do about a task, the fixing command last."""
     standing = card.standing
     if card.broken:
-        return [f"the record cannot be read: {line(card.broken)}"]
+        return [f"the record cannot be read: {line(card.broken)}", f"look into {line(str(card.home.path))}"]
     if card.questions:
         lines = []
         for number, text in sorted(card.questions.items()):
-            lines += [f"question {number}: {line(text)}", f'dispatch answer {card.id} {number} "…"']
+            lines += [f"question {number}: {line(text)}", answering(card, number)]
         return lines
     if standing.quiet and standing.state is State.RUNNING:
-        return [f"quiet: {line(standing.quiet)}", f"dispatch logs {card.id}"]
+        return [f"quiet: {line(standing.quiet)}", command(card, "logs")]
     if standing.state is State.FAILED:
-        return [line(standing.reason), f"dispatch show {card.id}"]
+        return [line(standing.reason), command(card, "show")]
     if standing.state in (State.WAITING, State.QUEUED) and standing.reason:
         return [line(standing.reason)]
     return []
+
+
+def activity(card: Card, now: datetime) -> list[str]:
+    """What a running agent does, and for how long it has said nothing else; nothing while that is not known."""
+    return [f"{line(card.doing.text)} ({age(card.doing.since, now)})"] if card.doing else []
 
 
 def where(card: Card) -> str:
@@ -84,23 +104,35 @@ def where(card: Card) -> str:
 
 
 def row(card: Card, now: datetime) -> tuple[str, ...]:
-    state = str(card.standing.state or "broken")
+    state = str(card.standing.state or BROKEN)
     model = line(card.model) or "?"
     return (card.id, state, f"{card.done}/{card.total}", model, where(card), age(card.standing.changed, now))
 
 
+def projects(cards: Sequence[Card]) -> dict[Path, str]:
+    """A name for each project of the cards: its folder's, or its path where two have the same name."""
+    bases = {card.home.base for card in cards}
+    names = Counter(base.name for base in bases)
+    return {base: line(base.name if names[base.name] == 1 else str(base)) for base in bases}
+
+
 def table(cards: Sequence[Card], now: datetime) -> list[tuple[str, State | None]]:
-    """The lines of `dispatch ls`, each with the state it is coloured by."""
+    """The lines of `dispatch ls`, each with the state it is coloured by; with the projects if one is elsewhere."""
+    columns: tuple[str, ...] = COLUMNS
     rows = [(card, row(card, now)) for card in cards]
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *(cells for _, cells in rows), strict=True)]
+    if any(card.elsewhere for card in cards):
+        names = projects(cards)
+        columns = (columns[0], "PROJECT", *columns[1:])
+        rows = [(card, (cells[0], names[card.home.base], *cells[1:])) for card, cells in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *(cells for _, cells in rows), strict=True)]
 
     def joined(cells: Sequence[str]) -> str:
         return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
-    lines: list[tuple[str, State | None]] = [(joined(COLUMNS), None)]
+    lines: list[tuple[str, State | None]] = [(joined(columns), None)]
     for card, cells in rows:
         lines.append((joined(cells), card.standing.state))
-        lines += [(" " * INDENT + text, None) for text in attention(card)]
+        lines += [(" " * INDENT + text, None) for text in [*activity(card, now), *attention(card)]]
     return lines
 
 
@@ -120,7 +152,7 @@ def summary(card: Card) -> str:
     """One line on where a task stands."""
     standing = card.standing
     reason = f": {line(standing.reason)}" if standing.reason else ""
-    return f"{card.id}  {standing.state}  {card.done}/{card.total}{reason}"
+    return f"{card.id}  {standing.state or BROKEN}  {card.done}/{card.total}{reason}"
 
 
 def event_line(task_id: str, entry: Entry) -> str | None:
@@ -166,6 +198,7 @@ def as_json(card: Card) -> dict[str, Any]:
             for item in (card.plan.items if card.plan else ())
         ],
         "questions": [{"number": number, "text": text} for number, text in sorted(card.questions.items())],
+        "doing": {"text": card.doing.text, "since": card.doing.since} if card.doing else None,
         "quiet": standing.quiet or None,
         "branch": standing.branch or None,
         "worker": standing.worker or None,
@@ -173,57 +206,3 @@ def as_json(card: Card) -> dict[str, Any]:
         "changed": standing.changed or None,
         "broken": card.broken or None,
     }
-
-
-def page(
-    card: Card, attempts: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], now: datetime
-) -> list[str]:
-    """`dispatch show`."""
-    lines = [summary(card)]
-    if card.broken or card.task is None:
-        return [*lines, *attention(card)]
-    lines.append(f"  {line(card.task.title)}")
-    lines.append(f"  {line(card.model)}, {card.task.isolation}, submitted {age(card.task.created, now)} ago")
-    lines += ["", "plan", *checklist(card)]
-    if answers or card.questions:
-        lines += ["", "questions"]
-        for one in answers:
-            lines += [f"  {one['number']}. {line(one['question'])}", f"     → {line(one['answer'])}"]
-        lines += [f"  {number}. {line(text)}  (open)" for number, text in sorted(card.questions.items())]
-    if attempts:
-        lines += ["", "attempts", *(attempt_line(one, now) for one in attempts)]
-    if card.standing.branch:
-        lines += ["", f"branch  {line(card.standing.branch)}"]
-    if has_output(card.home):
-        lines += ["", f"output  {card.home.path / 'output.md'}"]
-    steps = next_steps(card)
-    return lines + (["", "next", *(f"  {step}" for step in steps)] if steps else [])
-
-
-def attempt_line(result: Mapping[str, Any], now: datetime) -> str:
-    """An attempt's result.json on one line."""
-    if result.get("end") is None:
-        return (
-            f"  {_fact(result, 'attempt')}. {line(str(result.get('reason') or 'under way, or ended without a result'))}"
-        )
-    reason = f": {line(str(result['reason']))}" if result.get("reason") else ""
-    ended = age(str(result.get("ended", "")), now)
-    host = line(str(result.get("host", "?")))
-    return f"  {_fact(result, 'attempt')}. {line(str(result['end']))}{reason} ({ended} ago on {host})"
-
-
-def next_steps(card: Card) -> list[str]:
-    """The commands that make sense now."""
-    state = card.standing.state
-    steps = []
-    for number in sorted(card.questions):
-        steps.append(f'dispatch answer {card.id} {number} "…"')
-    if state is State.WAITING:
-        steps.append(f"dispatch release {card.id}{'' if card.standing.held else ' --now'}")
-    if state in (State.RUNNING, State.ASKING):
-        steps += [f"dispatch logs {card.id} -f", f'dispatch note {card.id} "…"']
-    if state in (State.DONE, State.FAILED):
-        steps.append(f"dispatch logs {card.id}")
-    if card.isolation is Isolation.WORKTREE and card.standing.branch:
-        steps.append(f"dispatch diff {card.id}")
-    return steps

@@ -20,8 +20,8 @@ PASSED = (
 class Cli(NamedTuple):
     """One CLI: its back end, the programs that tell it from other commands, the command to write, how to get it.
 
-    `variables` are names or patterns of what it may see of the environment, but for `hidden`. `capped`: it can be told
-    to stop at a number of turns or a cost, and says what it used.
+    `login` is the command that logs it in; `variables` are names or patterns of what it may see of the environment, but
+    for `hidden`. `capped`: it can be told to stop at a number of turns or a cost, and says what it used.
     """
 
     backend: str
@@ -29,6 +29,7 @@ class Cli(NamedTuple):
     title: str
     command: str
     install: str
+    login: str
     variables: tuple[str, ...]
     hidden: tuple[str, ...] = ()
     capped: bool = False
@@ -44,6 +45,7 @@ CLAUDE = Cli(
     title="Claude Code",
     command="env -u CLAUDE_CODE_ENTRYPOINT -u CLAUDECODE claude -p --dangerously-skip-permissions",
     install="npm install -g @anthropic-ai/claude-code",
+    login="claude auth login",
     variables=("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "MCP_*", "API_TIMEOUT_MS"),
     hidden=("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT"),  # else it takes itself for a part of another session
     capped=True,
@@ -54,6 +56,7 @@ CODEX = Cli(
     title="Codex",
     command='codex exec --dangerously-bypass-approvals-and-sandbox -C "$(pwd)"',
     install="npm install -g @openai/codex",
+    login="codex login",
     variables=("OPENAI_*", "CODEX_*"),
 )
 CURSOR = Cli(
@@ -62,6 +65,7 @@ CURSOR = Cli(
     title="Cursor CLI",
     command='agent -p --force --trust --workspace "$(pwd)"',
     install="see https://cursor.com/cli",
+    login="agent login",
     variables=("CURSOR_*",),
 )
 CLIS = (CLAUDE, CODEX, CURSOR)

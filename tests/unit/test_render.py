@@ -12,44 +12,11 @@ from hypothesis import strategies as st
 
 from dispatch_queue import plan
 from dispatch_queue.cli import render
-from dispatch_queue.overview import Card
-from dispatch_queue.record import Entry, Isolation, Standing, Task
+from dispatch_queue.overview import Card, Doing
+from dispatch_queue.record import Entry
 from dispatch_queue.states import Event, State
 from dispatch_queue.taskdir import TaskDir
-
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-ESCAPES = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202egnp.exe\u2066\x00\x7f\u200b"
-TASK = Task(
-    id="migrate-orders",
-    project="shop-1a2b3c",
-    title="Migrate the orders",
-    model="opus",
-    backend="claude",
-    isolation=Isolation.WORKTREE,
-    host="build-1",
-    created="2026-11-23T11:40:00.000Z",
-)
-PLAN = plan.parse(b"- [x] Dump the table\n  12 GB\n- [?] Choose the database\n  which one?\n- [ ] Load it\n  soon\n")
-BASE = Path("/nowhere")
-
-
-def card(task_id: str = "migrate-orders", **values: Any) -> Card:
-    told: dict[str, Any] = {
-        "state": State.RUNNING,
-        "worker": "build-2:7",
-        "changed": "2026-11-23T11:48:00.000Z",
-        "attempt": 1,
-    }
-    standing = Standing(**(told | values.pop("standing", {})))
-    known: dict[str, Any] = {"task": dataclasses.replace(TASK, id=task_id), "plan": PLAN} | values
-    return Card(home=TaskDir(BASE, task_id), standing=standing, **known)
-
-
-ASKING = card(
-    standing={"state": State.ASKING, "reason": "question 2", "questions": (2, 3)},
-    questions={3: "and when?", 2: "which database should\nthe migration target?"},
-)
-FAILED = card("build-api", standing={"state": State.FAILED, "reason": "item: 2 'tests': no such file", "worker": ""})
+from tests.support.cards import ASKING, BASE, ESCAPES, FAILED, NOW, TASK, card
 
 
 def lines_of(*cards: Card) -> str:
@@ -85,8 +52,47 @@ write-docs      queued  1/3    opus   -        12m
                  no live worker serves backend codex
 a               done    0/0    opus   build-2  3d
 odd             broken  0/0    ?      -        ?
-                 the record cannot be read: task.yaml: cannot be read"""
+                 the record cannot be read: task.yaml: cannot be read
+                 look into /nowhere/.dispatch/tasks/odd"""
     )
+
+
+def test_the_list_tells_what_a_running_agent_does_and_since_when() -> None:
+    running = card(doing=Doing("Bash: pytest -q", "2026-11-23T11:59:20.000Z"))
+
+    assert lines_of(running).splitlines()[2] == f"{' ' * render.INDENT}Bash: pytest -q (40s)"
+
+
+def test_the_list_of_all_projects_names_them_and_its_commands_lead_there() -> None:
+    there = {"elsewhere": True, "home": TaskDir(Path("/src/my shop"), "migrate-orders")}
+
+    assert (
+        lines_of(dataclasses.replace(ASKING, **there), dataclasses.replace(FAILED, home=TaskDir(BASE, "build-api")))
+        == """\
+TASK            PROJECT  STATE   ITEMS  MODEL  WHERE    AGE
+migrate-orders  my shop  asking  1/3    opus   build-2  12m
+                 question 2: which database should the migration target?
+                 dispatch -C '/src/my shop' answer migrate-orders 2 "…"
+                 question 3: and when?
+                 dispatch -C '/src/my shop' answer migrate-orders 3 "…"
+build-api       nowhere  failed  1/3    opus   -        12m
+                 item: 2 'tests': no such file
+                 dispatch show build-api"""
+    )
+
+
+def test_projects_of_the_same_name_are_told_by_their_paths() -> None:
+    homes = [Path(base) for base in ("/a/shop", "/b/shop", "/c")]
+
+    named = render.projects([dataclasses.replace(FAILED, home=TaskDir(base, "one")) for base in homes])
+
+    assert [named[base] for base in homes] == ["/a/shop", "/b/shop", "c"]
+
+
+def test_a_record_that_cannot_be_read_is_broken_in_every_line() -> None:
+    broken = card(task=None, plan=None, broken="task.yaml: cannot be read", standing={"state": None, "reason": ""})
+
+    assert render.summary(broken) == "migrate-orders  broken  0/0"
 
 
 def test_an_empty_list_has_its_heading() -> None:
@@ -95,73 +101,6 @@ def test_an_empty_list_has_its_heading() -> None:
 
 def test_a_line_of_the_list_is_coloured_by_its_state() -> None:
     assert [state for _, state in render.table([FAILED], NOW)] == [None, State.FAILED, None, None]
-
-
-def test_the_page_of_a_task_that_asks() -> None:
-    answers: list[dict[str, Any]] = [{"number": 1, "question": "go on?", "answer": "yes,\ngo on"}]
-    attempts: list[dict[str, Any]] = [
-        {
-            "attempt": 1,
-            "end": "give-back",
-            "reason": "its worker stopped",
-            "ended": "2026-11-23T11:55:00.000Z",
-            "host": "build-1",
-        },
-        {"attempt": 2, "end": None},
-    ]
-    shown = dataclasses.replace(ASKING, standing=dataclasses.replace(ASKING.standing, branch="dispatch/migrate-orders"))
-
-    assert (
-        "\n".join(render.page(shown, attempts, answers, NOW))
-        == """\
-migrate-orders  asking  1/3: question 2
-  Migrate the orders
-  opus, worktree, submitted 20m ago
-
-plan
-  [x] 1. Dump the table
-        12 GB
-  [?] 2. Choose the database
-        which one?
-  [ ] 3. Load it
-
-questions
-  1. go on?
-     → yes, go on
-  2. which database should the migration target?  (open)
-  3. and when?  (open)
-
-attempts
-  1. give-back: its worker stopped (5m ago on build-1)
-  2. under way, or ended without a result
-
-branch  dispatch/migrate-orders
-
-next
-  dispatch answer migrate-orders 2 "…"
-  dispatch answer migrate-orders 3 "…"
-  dispatch logs migrate-orders -f
-  dispatch note migrate-orders "…"
-  dispatch diff migrate-orders"""
-    )
-
-
-def test_the_page_of_a_record_that_cannot_be_read() -> None:
-    broken = card(task=None, plan=None, broken="task.yaml: cannot be read", standing={"state": None})
-
-    assert render.page(broken, [], [], NOW)[1:] == ["the record cannot be read: task.yaml: cannot be read"]
-
-
-def test_the_page_of_a_task_that_ended_names_its_output(tmp_path: Path) -> None:
-    home = TaskDir(tmp_path, "migrate-orders")
-    home.path.mkdir(parents=True)
-    (home.path / "output.md").touch()
-    done = dataclasses.replace(card(standing={"state": State.DONE, "worker": ""}), home=home)
-
-    lines = render.page(done, [], [], NOW)
-
-    assert f"output  {home.path}/output.md" in lines
-    assert lines[-2:] == ["next", "  dispatch logs migrate-orders"]
 
 
 @pytest.mark.parametrize(
@@ -252,18 +191,15 @@ def test_no_escape_of_an_agent_reaches_the_terminal() -> None:
         plan=plan.parse(hostile),
         questions={1: ESCAPES},
         standing={"state": State.FAILED, "reason": ESCAPES, "worker": ESCAPES, "branch": ESCAPES, "changed": ESCAPES},
+        doing=Doing(ESCAPES, ESCAPES),
+        elsewhere=True,
+        home=TaskDir(Path(f"/{ESCAPES}"), "migrate-orders"),
     )
-    attempts: list[dict[str, Any]] = [
-        {"attempt": ESCAPES, "end": ESCAPES, "reason": ESCAPES, "ended": ESCAPES, "host": ESCAPES},
-        {"attempt": 2, "end": None, "reason": ESCAPES},
-    ]
-    answers = [{"number": 1, "question": ESCAPES, "answer": ESCAPES}]
     facts = dict.fromkeys(("attempt", "host", "question", "text", "mark", "item", "reason"), ESCAPES)
     events = [*("tick", "note", "warning", "attempt"), *Event]
     broken = card("odd", task=None, broken=ESCAPES)
 
     shown = [text for text, _ in render.table([everything, broken], NOW)]
-    shown += render.page(everything, attempts, answers, NOW) + render.page(broken, [], [], NOW)
     shown += [
         render.event_line("t", Entry(1, "", event, "", state, facts)) or "" for event in events for state in State
     ]
@@ -290,6 +226,7 @@ def test_a_task_as_data_has_null_for_what_is_unknown() -> None:
         "items": {"done": 0, "total": 0},
         "plan": [],
         "questions": [],
+        "doing": None,
         "quiet": None,
         "branch": None,
         "worker": None,

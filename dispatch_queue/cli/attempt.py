@@ -1,0 +1,167 @@
+"""An attempt as its result.json tells it, and in words. An agent can have written there, so nothing is trusted."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from dispatch_queue import when
+from dispatch_queue.cli.render import age, line
+from dispatch_queue.config.clis import cli_of
+from dispatch_queue.config.schema import SHELL, Config
+from dispatch_queue.usage import Usage
+
+_TEXTS = (
+    *("started", "ended", "end", "reason", "stopped"),
+    *("backend", "model", "session", "host", "check", "commit", "kept"),
+)
+_MOST_CHARS = 4000  # of a text
+_MOST_TEXTS = 100
+_SHOWN = 5  # of a list, in words
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the CLI failed: `text` is its own sentence, `until` when a limit ends, as clock.stamp writes it."""
+
+    kind: str
+    text: str
+    until: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is known of an attempt; None where it is not. `end` None: it is under way, or left no result."""
+
+    attempt: int
+    started: str | None = None
+    ended: str | None = None
+    end: str | None = None
+    reason: str | None = None
+    exit_status: int | None = None
+    signal: int | None = None
+    stopped: str | None = None
+    backend: str | None = None
+    model: str | None = None  # that really ran
+    session: str | None = None
+    resumed: bool = False
+    usage: Usage = dataclasses.field(default_factory=Usage)
+    denials: tuple[str, ...] = ()
+    retries: int = 0
+    failure: Failure | None = None
+    host: str | None = None
+    check: str | None = None
+    commit: str | None = None
+    kept: str | None = None
+    left: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> "Attempt":
+        """What of `facts` has the type it should have; `attempt` must."""
+        return cls(
+            attempt=facts["attempt"],
+            **{name: _text(facts.get(name)) for name in _TEXTS},
+            exit_status=_number(facts.get("exit_status")),
+            signal=_number(facts.get("signal")),
+            resumed=facts.get("resumed") is True,
+            usage=Usage.read(facts.get("usage")),
+            denials=_texts(facts.get("denials")),
+            retries=_number(facts.get("retries")) or 0,
+            failure=_failure(facts.get("failure")),
+            left=_texts(facts.get("left")),
+        )
+
+
+def _text(value: Any) -> str | None:
+    return value[:_MOST_CHARS] or None if isinstance(value, str) else None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    found = [text for one in value[:_MOST_TEXTS] if (text := _text(one))] if isinstance(value, list) else []
+    return tuple(found)
+
+
+def _number(value: Any) -> int | None:
+    return value if type(value) is int and abs(value) < 2**31 else None
+
+
+def _failure(value: Any) -> Failure | None:
+    kind = _text(value.get("kind")) if isinstance(value, dict) else None
+    return Failure(kind, _text(value.get("text")) or "", _text(value.get("until"))) if kind else None
+
+
+# What a kind of failure means; how to get over it, see `cures`.
+MEANING: Mapping[str, str] = MappingProxyType(
+    {
+        "auth": "the CLI is not logged in, or its account may not do that",
+        "limit": "the account's allowance is used up",
+        "rate": "too many requests at that moment",
+        "overloaded": "the provider had trouble",
+        "model": "there is no such model, or not for this account",
+        "credit": "the account has nothing left to pay with",
+        "network": "the provider could not be reached",
+        "missing": "the CLI is not there",
+        "root": "the CLI refuses to work as root",
+        "budget": "a cap on turns or cost was reached",
+        "agent": "the CLI ended with an error of its own",
+    }
+)
+_OF_THE_MODEL = frozenset({"limit", "credit", "overloaded", "model"})  # another one may do better
+_OF_THE_CLI = frozenset({"auth", "missing", "root"})  # one of another CLI may
+
+
+def others(config: Config, attempt: Attempt, model: str) -> list[str]:
+    """The models that may do better after an attempt with `model` failed, those of other CLIs first."""
+    kind = attempt.failure.kind if attempt.failure else ""
+    backends = {name: found.backend for name, found in config.models.items() if name != model}
+    foreign = [name for name, backend in backends.items() if backend != attempt.backend]
+    same = [name for name, backend in backends.items() if backend == attempt.backend]
+    return [*foreign, *same] if kind in _OF_THE_MODEL else foreign if kind in _OF_THE_CLI else []
+
+
+def cures(attempt: Attempt, retry: str, models: Sequence[str]) -> list[str]:
+    """The commands that get over an attempt's failure. `retry` queues its task again; `models` may do better."""
+    kind = attempt.failure.kind if attempt.failure else ""
+    cli = cli_of(attempt.backend or "", None)
+    step = {"auth": cli.login, "missing": cli.install}.get(kind) if cli else None
+    if step is None and kind in (*_OF_THE_CLI, "network"):
+        step = "dispatch doctor"
+    where = f"  (on {line(attempt.host)})" if attempt.host else ""
+    first = [f"{step}{where}"] if step else []
+    again = [retry] if kind != "model" else []
+    return [*first, *again, *(f"{retry} --model {model}" for model in models[:1])]
+
+
+def words(attempt: Attempt, now: datetime, *, running: bool = False) -> list[str]:
+    """An attempt as lines: how it ended, what it used, why it failed, what it was denied."""
+    number = f"{attempt.attempt}. "
+    on = f" on {line(attempt.host)}" if attempt.host else ""
+    if attempt.end is None:
+        state = "running" if running else line(attempt.reason or "no result was left")
+        return [f"{number}{state}"]
+    reason = f": {line(attempt.reason)}" if attempt.reason else ""
+    lines = [f"{number}{line(attempt.end)}{reason} ({age(attempt.ended or '', now)} ago{on})"]
+    if attempt.backend not in (None, SHELL):
+        session = [f"session {line(attempt.session)}"] if attempt.session else []
+        lines.append(", ".join([line(attempt.model or "model unknown"), *session, attempt.usage.words()]))
+    if attempt.failure:
+        lines.append(_why(attempt.failure, told=attempt.reason or ""))
+    if attempt.retries:
+        lines.append(f"{attempt.retries} retries by the CLI itself")
+    lines += _listed("denied", attempt.denials) + _listed("left behind", attempt.left)
+    if attempt.kept:
+        lines.append(f"the work is in {line(attempt.kept)}")
+    return lines
+
+
+def _why(failure: Failure, *, told: str) -> str:
+    meaning = f"{line(failure.kind)}: {MEANING.get(failure.kind, 'a failure of the CLI')}"
+    until = f" until {line(when.shown(failure.until))}" if failure.until else ""
+    text = f": {line(failure.text)}" if failure.text and failure.text not in told else ""
+    return f"{meaning}{until}{text}"
+
+
+def _listed(name: str, texts: Sequence[str]) -> list[str]:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return [f"{name}: {line(', '.join(texts[:_SHOWN]))}{more}"] if texts else []

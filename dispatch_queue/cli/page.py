@@ -1,0 +1,65 @@
+"""`dispatch show`: all that is known of one task, as lines. Pure; compared with snapshots."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from dispatch_queue.cli import attempt as attempts_in_words
+from dispatch_queue.cli.attempt import Attempt, cures
+from dispatch_queue.cli.render import activity, age, answering, attention, checklist, command, line, summary
+from dispatch_queue.overview import Card, has_output
+from dispatch_queue.record import Isolation
+from dispatch_queue.states import HELD, State
+
+
+def page(
+    card: Card,
+    attempts: Sequence[Attempt],
+    answers: Sequence[Mapping[str, Any]],
+    now: datetime,
+    *,
+    models: Sequence[str] = (),
+) -> list[str]:
+    """The page of a task; `models` may do better than the one that failed."""
+    lines = [summary(card)]
+    if card.broken or card.task is None:
+        return [*lines, *attention(card)]
+    lines.append(f"  {line(card.task.title)}")
+    lines.append(f"  {line(card.model)}, {card.task.isolation}, submitted {age(card.task.created, now)} ago")
+    lines += ["", "plan", *checklist(card)]
+    if answers or card.questions:
+        lines += ["", "questions"]
+        for one in answers:
+            lines += [f"  {one['number']}. {line(one['question'])}", f"     → {line(one['answer'])}"]
+        lines += [f"  {number}. {line(text)}  (open)" for number, text in sorted(card.questions.items())]
+    if attempts:
+        lines += ["", "attempts"]
+        for tried in attempts:
+            running = card.standing.state in HELD and tried.attempt == card.standing.attempt
+            first, *more = attempts_in_words.words(tried, now, running=running)
+            lines += [f"  {first}", *(f"     {text}" for text in [*more, *(activity(card, now) if running else [])])]
+    if card.standing.branch:
+        lines += ["", f"branch  {line(card.standing.branch)}"]
+    if has_output(card.home):
+        lines += ["", f"output  {card.home.path / 'output.md'}"]
+    steps = next_steps(card, attempts, models)
+    return lines + (["", "next", *(f"  {step}" for step in steps)] if steps else [])
+
+
+def next_steps(card: Card, attempts: Sequence[Attempt], models: Sequence[str]) -> list[str]:
+    """The commands that make sense now."""
+    state = card.standing.state
+    steps = [answering(card, number) for number in sorted(card.questions)]
+    if state is State.WAITING:
+        steps.append(command(card, "release", "" if card.standing.held else "--now"))
+    if state in HELD:
+        steps += [command(card, "logs", "-f"), command(card, "note", '"…"')]
+    if state in (State.DONE, State.FAILED):
+        steps.append(command(card, "logs"))
+    if card.isolation is Isolation.WORKTREE and card.standing.branch:
+        steps.append(command(card, "diff"))
+    if state is State.FAILED and attempts:
+        steps += cures(attempts[-1], command(card, "retry"), models)
+    elif state in (State.FAILED, State.CANCELLED):
+        steps.append(command(card, "retry"))
+    return steps
