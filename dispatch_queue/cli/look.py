@@ -78,7 +78,7 @@ def status(task: str | None, everywhere: bool, as_json: bool) -> int:
         print_json(render.as_json(card))
     else:
         click.echo(render.summary(card))
-        for text in [*render.checklist(card), *render.activity(card, SYSTEM.now()), *render.attention(card)]:
+        for text in [*render.checklist(card), *render.attention(card)]:
             click.echo(text)
     return Exit.DONE
 
