@@ -141,7 +141,7 @@ def _cursor_call(call: Event) -> tuple[str, Event, Event]:
     """The name of a tool that Cursor calls, its arguments, its result."""
     if "function" in call:
         return call["function"]["name"], {}, call["function"]
-    name = next(key for key in call if key.endswith("ToolCall"))
+    [name, *_] = [key for key in call if key.endswith("ToolCall")]  # facts of the call stand beside it
     return name.removesuffix("ToolCall"), call[name].get("args") or {}, call[name].get("result") or {}
 
 

@@ -131,7 +131,11 @@ def test_retries_of_claude_are_counted() -> None:
 CURSOR = [
     {"type": "system", "subtype": "init", "session_id": "c6b6", "model": "Composer", "cwd": "/x"},
     {"type": "assistant", "message": {"role": "assistant", "content": [{"type": "text", "text": "I'll look."}]}},
-    {"type": "tool_call", "subtype": "started", "tool_call": {"readToolCall": {"args": {"path": "README.md"}}}},
+    {
+        "type": "tool_call",
+        "subtype": "started",
+        "tool_call": {"readToolCall": {"args": {"path": "README.md"}}, "toolCallId": "t"},
+    },
     {"type": "tool_call", "subtype": "completed", "tool_call": {"readToolCall": {"args": {"path": "README.md"}}}},
     {"type": "result", "subtype": "success", "is_error": False, "result": "Done", "session_id": "c6b6"},
 ]

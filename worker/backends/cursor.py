@@ -37,8 +37,9 @@ def read(line: Line, now: datetime) -> Heard | None:
         case "assistant", _:
             return Heard(activity=in_one_line("".join(part.get("text", "") for part in line["message"]["content"])))
         case "tool_call", "started":
-            [(name, call)] = line["tool_call"].items()
-            return Heard(activity=of_call(name.removesuffix("ToolCall"), call["args"]))
+            call = line["tool_call"]
+            [name, *_] = [key for key in call if key.endswith("ToolCall")]  # facts of the call stand beside it
+            return Heard(activity=of_call(name.removesuffix("ToolCall"), call[name]["args"]))
         case "result", _:
             fault = fault_of(str(line.get("result", "")), now) if line["is_error"] else None
             return Heard(session=line["session_id"], fault=fault)
