@@ -72,6 +72,16 @@ class Record:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What tells whether a home copy is up to date. `state` is None where nothing is known."""
+
+    state: State | None
+    seq: int
+    changed: str
+    questions: tuple[int, ...]
+
+
 def write_questions(numbers: Sequence[int]) -> str:
     """Open questions as the record's field has them."""
     return ",".join(str(number) for number in sorted(numbers))

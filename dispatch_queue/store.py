@@ -15,7 +15,19 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dispatch_queue import keys
-from dispatch_queue.change import NOTHING, Beaten, Change, Changed, GuardFailed, LimitReached, Pulled, Record, Waits
+from dispatch_queue.change import (
+    NOTHING,
+    Beaten,
+    Change,
+    Changed,
+    GuardFailed,
+    LimitReached,
+    Outline,
+    Pulled,
+    Record,
+    Waits,
+    read_questions,
+)
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
 from dispatch_queue.record import Ref, parse_entry
 from dispatch_queue.states import State, moves
@@ -227,6 +239,21 @@ class Store:
                         found[ref] = Record.read(ref, {k.decode(): v.decode() for k, v in raw.items()})
         return found
 
+    def outlines(self, refs: Sequence[Ref]) -> dict[Ref, Outline]:
+        """What the records of `refs` say in short; nothing of those that there is no record of."""
+        with _answering(self.url):
+            found: dict[Ref, Outline] = {}
+            for start in range(0, len(refs), RECORDS_AT_ONCE):
+                pipe = self._redis.pipeline(transaction=False)
+                some = refs[start : start + RECORDS_AT_ONCE]
+                for ref in some:
+                    pipe.hmget(keys.record(ref), "state", "seq", "changed", "questions")
+                for ref, raw in zip(some, pipe.execute(), strict=True):
+                    state, seq, changed, questions = ((value or b"").decode() for value in raw)
+                    if state:
+                        found[ref] = Outline(State(state), int(seq or 0), changed, read_questions(questions))
+        return found
+
     def announce(self, worker: str, facts: Mapping[str, str]) -> None:
         """Say that a worker lives, and what it serves. Forgotten a while after the last call."""
         with _answering(self.url):
@@ -281,6 +308,12 @@ class Listener:
             if message is None and self._pubsub.health_check_response_counter * self._timeout > SOCKET_TIMEOUT_SECONDS:
                 raise redis.TimeoutError("no answer to PING")
         return message["data"].decode(errors="replace") if message else None
+
+    def is_ready(self) -> bool:
+        """Whether `next` need not wait. Raises StoreDown."""
+        connection = self._pubsub.connection
+        with _answering(self._url):
+            return connection is not None and bool(connection.can_read(timeout=0))
 
     def close(self) -> None:
         self._pubsub.close()

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -28,32 +29,34 @@ Changed = Callable[[set[Path]], None]
 class Watch:
     """Calls `changed` with the folders in which something happened, on a thread of its own.
 
-    After the set of folders changed `changed` is called once with all of them: what happened meanwhile is not
-    told otherwise. Nothing runs while the set is empty.
+    A folder that is new in the set is told once when it is watched: what happened before is not told otherwise. By
+    watchfiles all of the set are told then. Nothing runs while the set is empty.
     """
 
     def __init__(self, changed: Changed, *, name: str) -> None:
         self._lock = threading.Lock()
-        self._wanted: frozenset[Path] = frozenset()
+        self._wanted: set[Path] = set()
         self._kind = _Inotify(changed, name) if sys.platform == "linux" else _Watchfiles(changed, name)
 
     def set(self, folders: Iterable[Path]) -> None:
         """Watch these folders from now on. Missing ones are passed over."""
+        wanted = {*folders}
         with self._lock:
-            self._change(frozenset(folders))
+            self._change(wanted - self._wanted, self._wanted - wanted)
 
     def add(self, *folders: Path) -> None:
         with self._lock:
-            self._change(self._wanted | frozenset(folders))
+            self._change({*folders} - self._wanted, set())
 
     def discard(self, *folders: Path) -> None:
         with self._lock:
-            self._change(self._wanted - frozenset(folders))
+            self._change(set(), {*folders} & self._wanted)
 
-    def _change(self, wanted: frozenset[Path]) -> None:
-        if wanted != self._wanted:
-            self._wanted = wanted
-            self._kind.watch(wanted)
+    def _change(self, added: AbstractSet[Path], gone: AbstractSet[Path]) -> None:
+        if added or gone:
+            self._wanted |= added
+            self._wanted -= gone
+            self._kind.change(added, gone)
 
     def close(self) -> None:
         self._kind.close()
@@ -80,25 +83,32 @@ class _Inotify:
             os.set_blocking(handle, False)
         self._lock = threading.Lock()
         self._numbers: dict[Path, int] = {}
+        self._new: set[Path] = set()  # not told yet
+        self._missing: set[Path] = set()  # tried again at the next change
         self._closed = False
-        self._again = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def watch(self, wanted: frozenset[Path]) -> None:
+    def change(self, added: AbstractSet[Path], gone: AbstractSet[Path]) -> None:
         with self._lock:
-            for folder in [folder for folder in self._numbers if folder not in wanted]:
+            self._missing -= gone
+            for folder in gone & self._numbers.keys():
                 with contextlib.suppress(OSError):  # it went with its folder
                     self._inotify.rm_watch(self._numbers.pop(folder))
-            for folder in wanted - self._numbers.keys():
-                try:
-                    self._numbers[folder] = self._inotify.add_watch(folder, self._mask)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue
-                except OSError as error:
-                    log.warning("%s is not watched: %s", folder, error, extra={"action": "watch_failed"})
-            self._again = True
+            for folder in added | self._missing:
+                self._add(folder)
         self._wake()
+
+    def _add(self, folder: Path) -> None:
+        self._missing.discard(folder)
+        try:
+            self._numbers[folder] = self._inotify.add_watch(folder, self._mask)
+            self._new.add(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            self._missing.add(folder)
+        except OSError as error:
+            self._missing.add(folder)
+            log.warning("%s is not watched: %s", folder, error, extra={"action": "watch_failed"})
 
     def close(self) -> None:
         self._closed = True
@@ -128,31 +138,32 @@ class _Inotify:
         os.close(self._write)
 
     def _seen(self) -> set[Path]:
-        """The folders of all events that wait, or all folders after a change of the set or a lost event."""
+        """The folders of all events that wait and the new ones; all folders after a lost event."""
         try:
             events = self._inotify.read(timeout=0)
         except BlockingIOError:
             events = []
         numbers = {event.wd for event in events}
         with self._lock:
-            everything = self._again or any(event.mask & self._overflow for event in events)
-            self._again = False
-            return {folder for folder, number in self._numbers.items() if everything or number in numbers}
+            new, self._new = self._new, set()
+            if any(event.mask & self._overflow for event in events):
+                return {*self._numbers}
+            return {folder for folder, number in self._numbers.items() if folder in new or number in numbers}
 
 
 class _Watchfiles:
     def __init__(self, changed: Changed, name: str) -> None:
         self._changed = changed
-        self._folders: frozenset[Path] = frozenset()
+        self._folders: set[Path] = set()
         self._again = threading.Event()  # ends the current watch; watchfiles looks at it every step
         self._news = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def watch(self, wanted: frozenset[Path]) -> None:
+    def change(self, added: AbstractSet[Path], gone: AbstractSet[Path]) -> None:
         with self._news:
-            self._folders = wanted
+            self._folders = (self._folders | added) - gone
             self._again.set()
             self._news.notify()
 
@@ -174,7 +185,7 @@ class _Watchfiles:
                 folders = self._folders
             self._watch(folders)
 
-    def _watch(self, folders: frozenset[Path]) -> None:
+    def _watch(self, folders: AbstractSet[Path]) -> None:
         # Not `watchfiles.watch`: it does not say when the watch stands, and what happens before is not heard.
         from watchfiles._rust_notify import RustNotify
 

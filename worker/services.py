@@ -10,7 +10,7 @@ from pathlib import Path
 from dispatch_queue import keys
 from dispatch_queue.clock import SYSTEM, Clock
 from dispatch_queue.errors import StoreDown
-from dispatch_queue.mirror import LISTEN_SECONDS, RETRY_SECONDS, HomeMirror
+from dispatch_queue.homemirror import LISTEN_SECONDS, RETRY_SECONDS, HomeMirror
 from dispatch_queue.record import Ref
 from dispatch_queue.states import State
 from dispatch_queue.store import Store

@@ -45,7 +45,7 @@ def _changes(here: Here, homes: Sequence[TaskDir]) -> Iterator[threading.Event]:
     if not is_held(here.home, MIRROR):
         # No worker of this host brings the news home, so this process does.
         from dispatch_queue.home import host_name
-        from dispatch_queue.mirror import HomeMirror
+        from dispatch_queue.homemirror import HomeMirror
 
         with contextlib.suppress(StoreDown):
             mirror = HomeMirror(here.store(start=False), here.home, host=host_name())

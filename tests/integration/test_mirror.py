@@ -18,8 +18,9 @@ from dispatch_queue import keys, plan, producer
 from dispatch_queue.change import Change, Changed, Record, step, write_questions
 from dispatch_queue.errors import Refused, StoreDown
 from dispatch_queue.home import dispatch_home, host_name
+from dispatch_queue.homemirror import HomeMirror
 from dispatch_queue.locks import MIRROR, is_held, trying
-from dispatch_queue.mirror import HomeMirror, publish_answer, publish_note, push, reconcile, sync
+from dispatch_queue.mirror import publish_answer, publish_note, push, reconcile, settled, sync
 from dispatch_queue.producer import Request, record_locally
 from dispatch_queue.project import Project
 from dispatch_queue.record import Entry, Isolation, Ref, draft
@@ -438,6 +439,47 @@ def test_a_journal_that_ends_in_a_long_torn_line_is_made_whole(far: Job) -> None
     far.sync()
 
     assert far.seqs() == [1, 2, 3]
+
+
+def parked(job: Job) -> Job:
+    job.claim()
+    job.ask(1)
+    job.park()
+    job.sync()
+    return job
+
+
+def is_settled(job: Job) -> bool:
+    return settled(job.home, job.store.outlines([job.ref]).get(job.ref)) is not None
+
+
+def test_a_home_copy_that_says_what_redis_says_is_left_alone(far: Job) -> None:
+    outline = parked(far).store.outlines([far.ref])[far.ref]
+
+    assert settled(far.home, outline) == far.home.standing()
+    assert far.store.outlines([Ref(far.ref.project, "unknown")]) == {}
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda job: job.change(E.ANSWER, fields={"questions": ""}),
+        lambda job: publish_note(job.store, job.ref, "mind the gap"),
+        lambda job: job.home.write("ipc/001.answer", b"this one\n"),
+        lambda job: job.store.forget(job.ref, job.record.seq, unfinished=True),
+        lambda job: (job.home.path / JOURNAL).unlink(),
+        lambda job: (job.home.path / JOURNAL).write_bytes(b"torn"),
+    ],
+    ids=["change", "note", "answer", "forgotten", "gone", "torn"],
+)
+def test_a_home_copy_that_has_something_to_tell_or_to_hear_is_looked_at(
+    far: Job, happens: Callable[[Job], Any]
+) -> None:
+    assert is_settled(parked(far))
+
+    happens(far)
+
+    assert not is_settled(far)
 
 
 def test_a_home_copy_that_is_gone_is_an_error_for_one_and_nothing_for_all(
