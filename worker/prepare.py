@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from dispatch_queue.record import Entry, Isolation, Task
 from dispatch_queue.states import Event
 from dispatch_queue.taskdir import TaskDir, Writer
 from worker import prompt, provision, workspace
+from worker.backends.base import BIN
 from worker.backends.failures import Failure
 from worker.backends.listener import Listener
 from worker.backends.table import invoke, listener
@@ -104,6 +106,7 @@ def prepare(
         task,
         live.view.plan,
         attempt=attempt,
+        ask=shlex.quote(str(BIN / "dispatch-ask")),
         branch=place.branch,
         exchanges=[(asked.questions[n], answer) for n, answer in asked.answers.items() if n in asked.questions],
         waiting=[asked.questions[n] for n in asked.open],

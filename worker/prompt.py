@@ -14,10 +14,10 @@ How to work:
   a short note in an indented line under it when something is worth knowing. Then take the next item. Keep every other
   byte of the file as it is. Read plan.md again before each item: lines that begin with `> **Note from dispatcher:**`
   are added while you work, and they count.
-- If you cannot go on without an answer, run `dispatch-ask "your question"`. It waits, and prints the answer. If your
-  shell limits how long a command may run, allow at least {wait} seconds. If it exits with status 75 nobody answered in
-  time: write what you know and what you were about to do to {folder}/context.md, mark the item `[?]`, put the question
-  in an indented line under it, and stop.
+- If you cannot go on without an answer, run `dispatch-ask "your question"` (in full, should your shell not know it:
+  `{ask}`). It waits, and prints the answer. Allow it at least {wait} seconds, and if your shell hands back before it
+  ended, wait on for it. If it exits with status 75 nobody answered in time: write what you know and what you were about
+  to do to {folder}/context.md, mark the item `[?]`, put the question in an indented line under it, and stop.
   (By hand it works too: write the question to {folder}/ipc/<NNN>.question, numbered from 001, by a temporary file and a
   rename; poll for <NNN>.answer; when it is there, create <NNN>.done and continue.)
 - If an item cannot be done, mark it `[!]`, describe the error in an indented line under it, and stop.
@@ -39,6 +39,7 @@ def build(
     plan: Plan,
     *,
     attempt: int,
+    ask: str,
     branch: str | None,
     exchanges: Sequence[tuple[str, str]],
     waiting: Sequence[str] = (),
@@ -47,6 +48,7 @@ def build(
 ) -> str:
     """The prompt of an attempt.
 
+    `ask` is where `dispatch-ask` stands, for a shell whose profile sets PATH anew;
     `exchanges` are the questions that were answered so far with their answers, `waiting` those that still wait;
     `check` is what the failed check said.
     """
@@ -54,7 +56,7 @@ def build(
     parts = []
     if task.preamble:
         parts.append(task.preamble.strip() + "\n")
-    parts.append(_RULES.format(folder=folder, wait=task.question_timeout + 30))
+    parts.append(_RULES.format(folder=folder, ask=ask, wait=task.question_timeout + 30))
     if task.self_planned and len(plan.items) == 1 and plan.done == 0:
         parts.append(_SELF_PLAN.format(folder=folder))
     if attempt > 1:

@@ -54,9 +54,10 @@ def _messages(items: list[Mapping[str, Any]]) -> list[Message]:
                 )
             case {"type": "function_call_output"}:
                 at = called[item["call_id"]]
-                before, running = found[at], _RUNNING.search(item["output"])
+                before, (told, _, output) = found[at], item["output"].partition("\nOutput:\n")
+                running = _RUNNING.search(told)
                 assert isinstance(before, Ran)
-                found[at] = Ran(before.command, before.output + item["output"], int(running[1]) if running else None)
+                found[at] = Ran(before.command, before.output + output, int(running[1]) if running else None)
     return found
 
 

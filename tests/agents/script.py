@@ -49,7 +49,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that the model had run; `output` as its tool tells it. `session` of a shell in which it still runs."""
+    """A command that the model had run, and what it printed. `session`: of the shell in which it still runs."""
 
     command: str
     output: str

@@ -19,12 +19,13 @@ TASK = Task(
     created="2026-11-23T12:00:00.000Z",
     question_timeout=180,
 )
+ASK = "/opt/dispatch/worker/bin/dispatch-ask"
 FOLDER = ".dispatch/tasks/build-api"
 OPEN = b"- [ ] one\n- [ ] two\n"
 
 
 def made(task: Task = TASK, data: bytes = OPEN, **more: object) -> str:
-    values: dict[str, object] = {"attempt": 1, "branch": None, "exchanges": [], "has_context": False} | more
+    values: dict[str, object] = {"attempt": 1, "ask": ASK, "branch": None, "exchanges": [], "has_context": False} | more
     return build(task, plan.parse(data), **values)  # type: ignore[arg-type]
 
 
@@ -34,7 +35,7 @@ def test_the_prompt_names_every_place_of_the_protocol() -> None:
     places = ["plan.md", "context.md", "output.md", "ipc/<NNN>.question", "ipc/.done"]
     assert [place for place in places if f"{FOLDER}/{place}" not in said] == []
     assert [
-        word for word in ("`[x]`", "`[?]`", "`[!]`", "dispatch-ask", "Note from dispatcher") if word not in said
+        word for word in ("`[x]`", "`[?]`", "`[!]`", '`dispatch-ask "your question"`', f"`{ASK}`", "Note from dispatcher") if word not in said
     ] == []
     assert "{" not in said
 
