@@ -1,6 +1,7 @@
 """One attempt: claim → prepare → spawn → supervise → collect → publish → release."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
@@ -169,7 +170,12 @@ class Attempt:
         log.info("attempt %d of %s runs as %d", self.number, self._ref, process.pid, extra={"action": "attempt_start"})
         place = prepared.workspace
         publisher.note(
-            "attempt", attempt=self.number, pid=process.pid, branch=place.branch or "", workspace=str(place.path)
+            "attempt",
+            attempt=self.number,
+            pid=process.pid,
+            backend=task.backend,
+            branch=place.branch or "",
+            workspace=str(place.path),
         )
         for notice in prepared.notices:
             publisher.note("warning", text=notice)
@@ -187,7 +193,7 @@ class Attempt:
             self._ending.end(self._recovery(Fault(Failure.MISSING, said), progressed=False))
             return
         publisher.turn(live, {"files", "news"})
-        fault = prepared.listener.fault(exit.code) if exit.signal is None else prepared.listener.report.fault
+        fault = _fault(prepared, exit)
         end = self._look_back(before, live, exit, stopped, transcript.last_line(), task, fault)
         verdict = conclude(end)
         if verdict is not None and verdict.event is Event.FINISH and task.verify:
@@ -275,3 +281,11 @@ class Attempt:
             items_before=self._submitted,
             recovery=self._recovery(fault, progressed=progressed),
         )
+
+
+def _fault(prepared: Prepared, exit: ProcessExit) -> Fault | None:
+    """Why the CLI failed, if it did. Only a session that was to be carried on can be gone."""
+    told = prepared.listener.fault(exit.code) if exit.signal is None else prepared.listener.report.fault
+    if told is not None and told.kind is Failure.SESSION and not prepared.resumed:
+        return dataclasses.replace(told, kind=Failure.AGENT)
+    return told

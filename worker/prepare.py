@@ -1,14 +1,14 @@
 """Before an agent starts: its workspace, its live copy, its prompt, its command."""
 
 import contextlib
+import functools
 import logging
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dispatch_queue import files, ipc, overview, plan, taskdir
+from dispatch_queue import files, ipc, plan, taskdir
 from dispatch_queue.caps import Caps
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.config.schema import Config
@@ -19,12 +19,12 @@ from dispatch_queue.states import Event
 from dispatch_queue.taskdir import TaskDir, Writer
 from worker import prompt, provision, workspace
 from worker.backends.base import BIN
-from worker.backends.failures import Failure
 from worker.backends.listener import Listener
 from worker.backends.table import invoke, listener
 from worker.livecopy import LiveCopy
 from worker.masking import Masker
 from worker.process import Command
+from worker.session import to_resume
 from worker.settings import PORT_BASE, PORTS_PER_SLOT, Settings
 from worker.workspace import Workspace
 
@@ -114,7 +114,8 @@ def prepare(
         check=standing.check,
     )
     files.write(home.base, home.name(f"attempts/{attempt}/prompt.md"), text.encode())
-    session = session_to_resume(overview.attempts(home), host=settings.host, backend=task.backend)
+    hears = functools.partial(listener, config, task.backend, SYSTEM)
+    session = to_resume(home, before=attempt - 1, host=settings.host, backend=task.backend, listener=hears())
     made = invoke(
         config,
         task.backend,
@@ -126,22 +127,7 @@ def prepare(
         caps=caps,
     )
     command = Command(argv=made.argv, cwd=place.path, env=made.env, stdin=made.stdin)
-    heard = listener(config, task.backend, SYSTEM)
-    return Prepared(task, place, live, command, heard, resumed=session is not None, notices=made.notices)
-
-
-def session_to_resume(results: Sequence[Mapping[str, Any]], *, host: str, backend: str) -> str | None:
-    """The CLI's session to carry on: that of the last attempt, if it was here and did not fail in carrying one on."""
-    ended = [result for result in results if result.get("end") is not None]
-    if not ended:
-        return None
-    last = ended[-1]
-    session = last.get("session")
-    here = last.get("host") == host and last.get("backend") == backend
-    failure = last.get("failure")
-    own = not isinstance(failure, dict) or failure.get("kind") == Failure.AGENT  # else it was the provider's
-    stuck = last.get("resumed") and not last.get("progressed") and own
-    return str(session) if session and here and not stuck else None
+    return Prepared(task, place, live, command, hears(), resumed=session is not None, notices=made.notices)
 
 
 def lay_down(home: TaskDir, live: TaskDir) -> None:

@@ -52,6 +52,7 @@ REASONS: Mapping[Failure, FailReason] = MappingProxyType(
         Failure.MISSING: FailReason.START,
         Failure.ROOT: FailReason.START,
         Failure.BUDGET: FailReason.BUDGET,
+        Failure.SESSION: FailReason.AGENT,
         Failure.AGENT: FailReason.AGENT,
     }
 )
@@ -76,6 +77,8 @@ def recover(fault: Fault, setting: Setting, now: datetime) -> Verdict:
     """What to do about `fault`. Not for Failure.AGENT, of which the plan tells more."""
     if fault.kind is Failure.LIMIT and fault.until is not None and now < fault.until <= now + LONGEST_LIMIT:
         return held_back(fault.until + MARGIN, setting, fault.text)
+    if fault.kind is Failure.SESSION:
+        return Verdict(Event.GIVE_BACK, f"a fresh session begins: {fault.text}")
     passing = fault.kind in PAUSES
     if passing and setting.stalls < MOST_STALLS:
         again = now + PAUSES[fault.kind].after(setting.stalls)

@@ -16,7 +16,7 @@ from tests.support.tasks import Gate
 
 CLIS = os.environ.get("AGENT_CLIS", "")  # the folder with `claude` and `codex`, from `./dev agents`
 
-MODELS = {"claude": ["opus", "sonnet", "haiku", "sonnet-4.6"], "codex": ["gpt-5.3-codex", "gpt-5.2"]}
+MODELS = {"claude": ["opus", "sonnet", "haiku", "sonnet-4.6", "claude"], "codex": ["gpt-5.3-codex", "gpt-5.2"]}
 
 
 @dataclass(frozen=True)

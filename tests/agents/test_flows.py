@@ -1,11 +1,24 @@
 """What a dispatched task goes through when nothing fails, with the real CLIs."""
 
+import shutil
+from pathlib import Path
+
 from dispatch_queue.states import State
 from tests.agents.commands import BLOCK, END, FINISH, TICK, ask, through
 from tests.agents.conftest import Cli
 from tests.agents.script import Conversation, Model, Ran, Run
 from tests.support.sandbox import Sandbox
-from tests.support.tasks import Gate, agents_of, await_state, marks_of, prompt_of, result_of, states_of, submit
+from tests.support.tasks import (
+    Gate,
+    agents_of,
+    await_state,
+    copy_of,
+    marks_of,
+    prompt_of,
+    result_of,
+    states_of,
+    submit,
+)
 from tests.support.waiting import wait_for
 
 S = State
@@ -71,6 +84,26 @@ def test_a_question_nobody_answered_parks_the_task_and_its_answer_resumes_the_sa
     heard = model.of(task)[-1]
     assert heard.prompts == [prompt_of(box, task, attempt) for attempt in (1, 2)]
     assert "Which colour?" in [one.command for one in heard.messages if isinstance(one, Ran)][2]
+
+
+def test_a_session_that_is_gone_when_its_answer_comes_is_replaced_by_a_fresh_one(
+    box: Sandbox, model: Model, cli: Cli
+) -> None:
+    model.plays("paint", [ask("Which colour?"), BLOCK, END], [Run("echo blue > layers"), TICK, FINISH, END])
+    task = submit(box, "--name", "paint", "--question-timeout", "1", items=("Paint it",), model=cli.model)
+    await_state(box, task, S.PARKED, limit=WITHIN_SECONDS)
+
+    for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME"):
+        for sessions in ("projects", "sessions"):
+            shutil.rmtree(Path(box.env[name]) / sessions, ignore_errors=True)
+    box.run("answer", task, "blue")
+
+    await_state(box, task, S.DONE, limit=WITHIN_SECONDS)
+    gone = result_of(box, task, 2)
+    assert gone["failure"]["kind"] == "session"
+    assert gone["session"] != result_of(box, task, 3)["session"]
+    assert model.of(task)[-1].prompts == [prompt_of(box, task, 3)]
+    assert copy_of(box, task).standing().tries == 0
 
 
 def test_four_at_once_each_get_their_own_work_done(box: Sandbox, model: Model, cli: Cli, gate: Gate) -> None:

@@ -35,7 +35,9 @@ def test_the_prompt_names_every_place_of_the_protocol() -> None:
     places = ["plan.md", "context.md", "output.md", "ipc/<NNN>.question", "ipc/.done"]
     assert [place for place in places if f"{FOLDER}/{place}" not in said] == []
     assert [
-        word for word in ("`[x]`", "`[?]`", "`[!]`", '`dispatch-ask "your question"`', f"`{ASK}`", "Note from dispatcher") if word not in said
+        word
+        for word in ("`[x]`", "`[?]`", "`[!]`", '`dispatch-ask "your question"`', f"`{ASK}`", "Note from dispatcher")
+        if word not in said
     ] == []
     assert "{" not in said
 

@@ -112,7 +112,7 @@ def _fault(line: Line, now: datetime) -> Fault:
     """The fault that a result tells. Its `subtype` says "success" for most of them."""
     if line["subtype"] in _BUDGETS:
         return Fault(Failure.BUDGET, _BUDGETS[line["subtype"]])
-    told = fault_of(str(line.get("result") or line["subtype"]), now)
+    told = fault_of(str(line.get("result") or "; ".join(line.get("errors", ())) or line["subtype"]), now)
     if line.get("api_error") == "usage_limit_reached":
         return dataclasses.replace(told, kind=Failure.LIMIT)
     if line.get("api_error") == "connection_failed":

@@ -25,6 +25,7 @@ class Failure(enum.StrEnum):
     MISSING = "missing"  # the CLI is not there
     ROOT = "root"  # the CLI refuses to work as root
     BUDGET = "budget"  # a cap on turns or cost was reached
+    SESSION = "session"  # the one to be carried on is gone
     AGENT = "agent"  # anything else
 
 
@@ -45,6 +46,7 @@ class Fault:
 _SIGNS = tuple(
     (kind, re.compile("|".join(signs), re.IGNORECASE))
     for kind, signs in (
+        (Failure.SESSION, ["no conversation found with session id", "no rollout found for thread id"]),
         (Failure.ROOT, ["root/sudo privileges", "(?:used|run) (?:with|as) root"]),
         (Failure.CREDIT, ["credit balance", "quota exceeded", "insufficient_quota", "exceeded your current quota"]),
         (Failure.LIMIT, ["usage limit", r"hit your (?:\S+ )?limit", "usage_limit", "resource_exhausted"]),

@@ -1,0 +1,71 @@
+"""What becomes of a task when the provider refuses what a real CLI asks it."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from dispatch_queue.clock import SYSTEM
+from dispatch_queue.states import State
+from tests.agents.commands import END, FINISH, TICK
+from tests.agents.conftest import Cli
+from tests.agents.refusals import FAR_SECONDS, REFUSALS, limit
+from tests.agents.script import Model
+from tests.support.sandbox import Sandbox
+from tests.support.tasks import await_state, copy_of, result_of, states_of, submit
+
+S = State
+WITHIN_SECONDS = 90.0
+WORK = (TICK, FINISH, END)
+
+
+def reason_of(box: Sandbox, task: str) -> str:
+    return copy_of(box, task).standing().reason
+
+
+@pytest.mark.parametrize("kind", ["auth", "model"])
+def test_what_waiting_cannot_mend_fails_at_once(box: Sandbox, model: Model, cli: Cli, kind: str) -> None:
+    model.plays("work", [REFUSALS[cli.name][kind]])
+
+    task = submit(box, "--name", "work", "--item", "Work", model=cli.model)
+
+    await_state(box, task, S.FAILED, limit=WITHIN_SECONDS)
+    failure = result_of(box, task)["failure"]
+    assert failure["kind"] == kind
+    assert reason_of(box, task).startswith(f"{kind}: {failure['text']}")
+    assert states_of(box, task) == [S.QUEUED, S.RUNNING, S.FAILED]
+
+
+@pytest.mark.parametrize("kind", ["rate", "overloaded"])
+def test_what_passes_is_tried_again_later(box: Sandbox, model: Model, cli: Cli, kind: str) -> None:
+    refusal = REFUSALS[cli.name][kind]
+    model.plays("work", [refusal], WORK)
+
+    task = submit(box, "--name", "work", "--item", "Work", model=cli.model)
+
+    await_state(box, task, S.WAITING, limit=WITHIN_SECONDS)
+    failure = result_of(box, task)["failure"]
+    assert (failure["kind"], failure["until"]) == (kind, None)
+    assert reason_of(box, task).startswith(f"{cli.name}: {kind}, again at ")
+    box.run("release", task, "--now")
+    await_state(box, task, S.DONE, limit=WITHIN_SECONDS)
+
+
+def test_a_limit_with_a_time_is_waited_for_by_all_tasks_of_the_account(box: Sandbox, model: Model, cli: Cli) -> None:
+    box.env.pop("ANTHROPIC_API_KEY")  # only accounts of persons have such limits
+    box.env["CLAUDE_CODE_OAUTH_TOKEN"] = "sk-ant-oat01-of-no-account"  # noqa: S105
+    until = SYSTEM.now().replace(microsecond=0) + timedelta(seconds=FAR_SECONDS)
+    model.plays("work", [limit(cli.name, int(until.timestamp()))], WORK)
+    model.plays("other", WORK)
+
+    task = submit(box, "--name", "work", "--item", "Work", model=cli.model)
+    await_state(box, task, S.WAITING, limit=WITHIN_SECONDS)
+    other = submit(box, "--name", "other", "--item", "Work", model=cli.model)
+    await_state(box, other, S.WAITING, limit=WITHIN_SECONDS)
+
+    failure = result_of(box, task)["failure"]
+    assert failure["kind"] == "limit"
+    assert abs(datetime.fromisoformat(failure["until"]) - until) <= timedelta(minutes=1)
+    assert reason_of(box, task).startswith(f"{cli.name} limit until ")
+    assert model.of("other") == []
+    box.run("release", task, "--now")
+    await_state(box, task, S.DONE, limit=WITHIN_SECONDS)
