@@ -104,6 +104,7 @@ MEANING: Mapping[str, str] = MappingProxyType(
         "missing": "the CLI is not there",
         "root": "the CLI refuses to work as root",
         "budget": "a cap on turns or cost was reached",
+        "session": "the CLI no longer had the session that was to go on",
         "agent": "the CLI ended with an error of its own",
     }
 )
