@@ -130,7 +130,7 @@ def cures(attempt: Attempt, retry: str, models: Sequence[str]) -> list[str]:
         step = "dispatch doctor"
     where = f"  (on {line(attempt.host)})" if attempt.host else ""
     first = [f"{step}{where}"] if step else []
-    again = [retry] if kind != "model" else []
+    again = {"model": [], "budget": [f"{retry} --max-cost USD", f"{retry} --max-turns N"]}.get(kind, [retry])
     return [*first, *again, *(f"{retry} --model {model}" for model in models[:1])]
 
 

@@ -4,28 +4,18 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from dispatch_queue import embedded
+from dispatch_queue.cli.finding import Finding
 from dispatch_queue.cli.standing import Here
-from dispatch_queue.errors import DispatchError, Exit
+from dispatch_queue.config.schema import MIN_FREE_MIB
+from dispatch_queue.errors import BadConfig, DispatchError, Exit
 
-_FREE_FLOOR_BYTES = 512 * 1024 * 1024
 _WATCHES_FLOOR = 8192
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `fix` is the command for what is not well; a finding without one is well."""
-
-    what: str
-    seen: str
-    fix: str = ""
-    fatal: bool = True
 
 
 def _python(here: Here) -> Iterator[Finding]:
@@ -36,9 +26,16 @@ def _home(here: Here) -> Iterator[Finding]:
     from dispatch_queue.home import run_folder
 
     run_folder(here.home)
-    free = shutil.disk_usage(here.home).free
-    low = free < _FREE_FLOOR_BYTES
-    yield Finding("home", f"{here.home}, {free // 2**20} MiB free", f"free some space on {here.home}" if low else "")
+    free_mib = shutil.disk_usage(here.home).free // 2**20
+    try:
+        floor_mib = here.config.worker.min_free_mib
+    except BadConfig:  # told of by the next check
+        floor_mib = MIN_FREE_MIB
+    if free_mib >= floor_mib:
+        yield Finding("home", f"{here.home}, {free_mib} MiB free")
+        return
+    seen = f"{here.home}, {free_mib} MiB free, and no attempt begins below {floor_mib}"
+    yield Finding("home", seen, f"free some space on {here.home}, or lower `worker.min_free_mib`")
 
 
 def _config(here: Here) -> Iterator[Finding]:
@@ -72,26 +69,12 @@ def _server(here: Here) -> Iterator[Finding]:
 
 
 def _backends(here: Here) -> Iterator[Finding]:
-    import shlex
+    from dispatch_queue.cli.backends import look, worker_environment
 
-    names = {"claude": "claude", "codex": "codex", "cursor": "agent"}
-    installs = {
-        "claude": "npm install -g @anthropic-ai/claude-code",
-        "codex": "npm install -g @openai/codex",
-        "cursor": "see https://cursor.com/cli",
-    }
     yield Finding("shell", "always there")
-    for name, program in names.items():
-        found = shutil.which(program)
-        configured = name in here.config.backends
-        yield Finding(name, found or f"`{program}` is not on PATH", "" if found else installs[name], fatal=configured)
-    for name, backend in here.config.backends.items():
-        if name in names or backend.command is None:
-            continue
-        first = next((word for word in shlex.split(backend.command) if "=" not in word and word != "env"), "")
-        found = shutil.which(first)
-        fix = "" if found else f"install it, or edit {here.home / 'config.yaml'}"
-        yield Finding(name, found or f"`{first}` is not on PATH", fix)
+    own = here.config.redis.url is None and embedded.is_up(here.home)
+    worker = worker_environment(embedded.status(here.home).worker.pid) if own else None
+    yield from look(here.config, here.home, os.environ, worker, root=os.geteuid() == 0)
 
 
 def _tools(here: Here) -> Iterator[Finding]:
@@ -124,7 +107,7 @@ def doctor(as_json: bool) -> int:
     if as_json:
         from dispatch_queue.cli.look import print_json
 
-        print_json([{"what": f.what, "seen": f.seen, "fix": f.fix or None, "ok": not f.fix} for f in findings])
+        print_json([finding.plain() for finding in findings])
     else:
         width = max(len(finding.what) for finding in findings)
         for finding in findings:

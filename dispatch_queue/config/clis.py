@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dispatch_queue.config.commands import program_at
+from dispatch_queue.config.commands import has_option, program_at
 
 # What an agent sees of the worker's environment, besides what its back end and the config name. Of git's own
 # variables only those about who and how: GIT_DIR and its like would turn it to another repository.
@@ -18,21 +18,21 @@ PASSED = (
 
 
 class Cli(NamedTuple):
-    """One CLI: its back end, the programs that tell it from other commands, the command to write, how to get it.
-
-    `login` is the command that logs it in; `variables` are names or patterns of what it may see of the environment, but
-    for `hidden`. `capped`: it can be told to stop at a number of turns or a cost, and says what it used.
-    """
+    """One CLI. Names of variables may be patterns."""
 
     backend: str
-    programs: tuple[str, ...]  # the first is the one to look for
+    programs: tuple[str, ...]  # that tell it from other commands; the first is the one to look for
     title: str
-    command: str
-    install: str
-    login: str
-    variables: tuple[str, ...]
-    hidden: tuple[str, ...] = ()
-    capped: bool = False
+    command: str  # to be written for it
+    install: str  # the command that installs it
+    login: str  # the command that logs it in
+    status: tuple[str, ...]  # words after the program that tell whether it is logged in, without a call of a model
+    help: tuple[str, ...]  # words after the program that list the options of its command
+    keys: tuple[str, ...]  # variables that log it in
+    credentials: tuple[str, str, str] | None  # the file of a log-in: variable of its folder, else folder at home; name
+    variables: tuple[str, ...]  # what it may see of the environment
+    hidden: tuple[str, ...] = ()  # but for these
+    capped: bool = False  # it can be told to stop at a number of turns or a cost, and says what it used
 
     @property
     def program(self) -> str:
@@ -46,6 +46,10 @@ CLAUDE = Cli(
     command="env -u CLAUDE_CODE_ENTRYPOINT -u CLAUDECODE claude -p --dangerously-skip-permissions",
     install="npm install -g @anthropic-ai/claude-code",
     login="claude auth login",
+    status=("auth", "status"),
+    help=("--help",),
+    keys=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
+    credentials=("CLAUDE_CONFIG_DIR", ".claude", ".credentials.json"),
     variables=("ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "MCP_*", "API_TIMEOUT_MS"),
     hidden=("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT"),  # else it takes itself for a part of another session
     capped=True,
@@ -57,6 +61,10 @@ CODEX = Cli(
     command='codex exec --dangerously-bypass-approvals-and-sandbox -C "$(pwd)"',
     install="npm install -g @openai/codex",
     login="codex login",
+    status=("login", "status"),
+    help=("exec", "--help"),
+    keys=("CODEX_API_KEY",),  # OPENAI_API_KEY alone logs nobody in
+    credentials=("CODEX_HOME", ".codex", "auth.json"),
     variables=("OPENAI_*", "CODEX_*"),
 )
 CURSOR = Cli(
@@ -66,9 +74,21 @@ CURSOR = Cli(
     command='agent -p --force --trust --workspace "$(pwd)"',
     install="see https://cursor.com/cli",
     login="agent login",
+    status=("status",),
+    help=("--help",),
+    keys=("CURSOR_API_KEY",),
+    credentials=None,
     variables=("CURSOR_*",),
 )
 CLIS = (CLAUDE, CODEX, CURSOR)
+
+FULL_AUTO = "--full-auto"  # an option that codex had once
+_SANDBOXES = ("-s", "--sandbox", "--dangerously-bypass-approvals-and-sandbox")
+
+
+def for_full_auto(words: Sequence[str]) -> tuple[str, ...]:
+    """What means the same today as `--full-auto` in a command of codex."""
+    return () if has_option(words, *_SANDBOXES) else ("--sandbox", "workspace-write")
 
 
 def cli_of(backend: str, words: Sequence[str] | None) -> Cli | None:

@@ -1,19 +1,11 @@
 """Which models Cursor's CLI offers to this account: what `agent models` prints."""
 
-import contextlib
-import os
 import re
-import select
-import signal
-import subprocess
 from datetime import timedelta
 from typing import NamedTuple
 
-from dispatch_queue.clock import SYSTEM
+from dispatch_queue.config.probe import LIMIT, ask
 from dispatch_queue.config.schema import MODEL_ID_PATTERN
-
-LISTING_LIMIT = timedelta(seconds=5)
-_MAX_LISTING_BYTES = 1024 * 1024
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _MARKER = re.compile(r"\(\s*(current|default)(?:\s*,\s*(?:current|default))*\s*\)")
@@ -40,48 +32,12 @@ def read_listing(text: str) -> tuple[list[str], str | None]:
     return list(models), current
 
 
-def list_models(program: str, limit: timedelta = LISTING_LIMIT) -> Listing:
+def list_models(program: str, limit: timedelta = LIMIT) -> Listing:
     """Run `PROGRAM models` and read what it lists; after `limit` it is ended with what it started."""
-    try:
-        process = subprocess.Popen(
-            [program, "models"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as error:
-        return Listing([], None, f"it cannot be started: {error.strerror}")
-    assert process.stdout is not None
-    deadline = SYSTEM.monotonic() + limit.total_seconds()
-    output = None
-    try:
-        with process.stdout as stream:
-            output = _read_until(stream.fileno(), deadline)
-        if output is not None:
-            process.wait(max(0.0, deadline - SYSTEM.monotonic()))
-    except subprocess.TimeoutExpired:
-        output = None
-    finally:
-        if output is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    if output is None:
-        return Listing([], None, f"no end after {limit.total_seconds():g} s")
-    if process.returncode != 0:
-        return Listing([], None, f"exit status {process.returncode}")
-    models, current = read_listing(output.decode(errors="replace"))
+    answer = ask([program, "models"], limit=limit)
+    if answer.failure is not None:
+        return Listing([], None, answer.failure)
+    if answer.code != 0:
+        return Listing([], None, f"exit status {answer.code}")
+    models, current = read_listing(answer.text)
     return Listing(models, current, None if models else "no line of it names a model")
-
-
-def _read_until(handle: int, deadline: float) -> bytes | None:
-    """All that comes before the end of the stream; None where that did not come in time or was too much."""
-    output = b""
-    while (left := deadline - SYSTEM.monotonic()) > 0 and len(output) <= _MAX_LISTING_BYTES:
-        if select.select([handle], [], [], left)[0]:
-            part = os.read(handle, 65536)
-            if not part:
-                return output
-            output += part
-    return None

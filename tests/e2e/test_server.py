@@ -362,23 +362,3 @@ def test_sigterm_gives_back_what_runs_and_another_worker_goes_on(remote: Sandbox
     await_state(remote, task, S.DONE)
     assert states_of(remote, task) == [S.QUEUED, S.RUNNING, S.QUEUED, S.RUNNING, S.DONE]
     two.stop()
-
-
-# -- doctor -----------------------------------------------------------------------------------------------------------
-
-
-def test_doctor_tells_what_runs_and_what_does_not(box: Sandbox) -> None:
-    down = {finding["what"]: finding for finding in box.run("doctor", "--json", check=False).json}
-    box.run("up")
-    wait_for(lambda: "slots in use" in box.run("doctor", check=False).stdout, "the worker to have said what it is")
-    up = {finding["what"]: finding for finding in box.run("doctor", "--json", check=False).json}
-
-    assert down["server"] == {
-        "what": "server",
-        "seen": "dispatch's own server does not run (the first task starts it)",
-        "fix": "dispatch up",
-        "ok": False,
-    }
-    assert up["server"] == {"what": "server", "seen": "dispatch's own server answers", "fix": None, "ok": True}
-    assert up["worker"]["ok"]
-    assert up["shell"]["ok"]

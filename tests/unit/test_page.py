@@ -211,7 +211,7 @@ CONFIG = Config(models={"opus": Model("claude"), "sonnet": Model("claude"), "gpt
         ("overloaded", "claude", ["retry", "retry --model gpt-5.2"]),
         ("model", "codex", ["retry --model sonnet"]),
         ("rate", "claude", ["retry"]),
-        ("budget", "claude", ["retry"]),
+        ("budget", "claude", ["retry --max-cost USD", "retry --max-turns N"]),
         ("agent", "claude", ["retry"]),
         ("unheard-of", "claude", ["retry"]),
         (None, "claude", ["retry"]),

@@ -22,9 +22,8 @@ def claude(environ: Mapping[str, str]) -> str | None:
 
 def codex(environ: Mapping[str, str]) -> str | None:
     """The key that codex uses under these variables, else the account it is logged in to."""
-    for name in ("CODEX_API_KEY", "OPENAI_API_KEY"):
-        if environ.get(name):
-            return environ[name]
+    if environ.get("CODEX_API_KEY"):  # OPENAI_API_KEY is not read
+        return environ["CODEX_API_KEY"]
     folder = environ.get("CODEX_HOME") or f"{environ.get('HOME', '')}/.codex"
     path = Path(folder) / "auth.json"
     return _inside(path, "tokens", "account_id") or _inside(path, "OPENAI_API_KEY")

@@ -12,8 +12,6 @@ from worker.backends.base import Kind, Order, Recipe
 from worker.backends.failures import fault_of
 from worker.backends.listener import Heard, Line
 
-_SANDBOXED = ("--sandbox", "workspace-write")
-
 FULL_AUTO_GONE = (
     "codex no longer knows `--full-auto`, so it ran with `--sandbox workspace-write`, which means the same; put that,"
     " or `--dangerously-bypass-approvals-and-sandbox` for an agent that may commit, into `backends.codex.command`"
@@ -23,10 +21,9 @@ FULL_AUTO_GONE = (
 def build(order: Order) -> Recipe:
     argv = list(order.words)
     notices: tuple[str, ...] = ()
-    if "--full-auto" in argv:
-        at = argv.index("--full-auto")
-        chosen = has_option(argv, "-s", "--sandbox", "--dangerously-bypass-approvals-and-sandbox")
-        argv[at : at + 1] = () if chosen else _SANDBOXED
+    if clis.FULL_AUTO in argv:
+        at = argv.index(clis.FULL_AUTO)
+        argv[at : at + 1] = clis.for_full_auto(argv)
         notices = (FULL_AUTO_GONE,)
     argv += [option for option in ("--json", "--skip-git-repo-check") if not has_option(argv, option)]
     if not has_option(argv, "-C", "--cd"):

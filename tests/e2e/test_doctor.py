@@ -1,0 +1,207 @@
+"""dispatch doctor, with stand-ins on PATH that answer as claude 2.1.330 and codex 0.169.0 were seen to."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dispatch_queue.clock import SYSTEM
+from dispatch_queue.config.probe import LIMIT
+from tests.support import sandbox as sandboxes
+from tests.support.sandbox import Sandbox
+from tests.support.waiting import wait_for
+
+CLAUDE = """
+"--version ") echo "2.1.330 (Claude Code)" ;;
+"--help ") echo "  --dangerously-skip-permissions  Bypass"; echo "  -p, --print"; echo "  auth  Manage authentication" ;;
+"auth status") if [ -n "$ANTHROPIC_API_KEY$IN" ]; then echo '{ "loggedIn": true }'; else echo '{ "loggedIn": false }'; exit 1; fi ;;
+"""  # noqa: E501
+CODEX = """
+"--version ") echo "codex-cli 0.169.0" ;;
+"exec --help") echo "  -C, --cd <DIR>  -s, --sandbox <MODE>"; echo "      --dangerously-bypass-approvals-and-sandbox" ;;
+"login status") echo "Logged in using ChatGPT" ;;
+"""
+OLD_CODEX = CODEX.replace("0.169.0", "0.50.0").replace("<DIR>", "<DIR> --full-auto")
+OLD_CLAUDE = CLAUDE.replace("2.1.330", "1.0.9").replace('echo "  auth  Manage authentication"', ":")
+CURSOR = """
+"--version ") echo "2026.11.20-abc1234" ;;
+"--help ") echo "  -p --force --trust --workspace"; echo "  status|whoami  View authentication status" ;;
+"status ") echo "✓ Logged in as me@example.com" ;;
+"""
+SLOW = """
+*) sleep 300 ;;
+"""
+
+
+class Machine:
+    """A sandbox with CLIs of its own on PATH, each of which writes down how it was called."""
+
+    def __init__(self, box: Sandbox, folder: Path) -> None:
+        self.box, self.bin = box, folder
+        self.bin.mkdir()
+        self.env = {"PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin"}
+        box.home.mkdir(mode=0o700, exist_ok=True)
+
+    def install(self, name: str, answers: str) -> None:
+        program = self.bin / name
+        program.write_text(f'#!/bin/sh\necho "$*" >> {self.bin}/{name}.called\ncase "$1 $2" in{answers}esac\n')
+        program.chmod(0o755)
+
+    def called(self, name: str) -> list[str]:
+        return (self.bin / f"{name}.called").read_text().splitlines()
+
+    def configure(self, **commands: str) -> None:
+        backends = {name: {"command": command} for name, command in commands.items()}
+        config = {"backends": backends, "models": {f"m-{name}": {"backend": name} for name in commands}}
+        (self.box.home / "config.yaml").write_text(json.dumps(config))
+
+    def doctor(self, **env: str) -> dict[str, dict[str, Any]]:
+        found = self.box.run("doctor", "--json", check=False, env=self.env | env).json
+        return {finding["what"]: finding for finding in found}
+
+
+@pytest.fixture
+def machine(box: Sandbox, tmp_path: Path) -> Machine:
+    return Machine(box, tmp_path / "bin")
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Sandbox]:
+    with sandboxes.opened(tmp_path / "b") as box:
+        yield box
+
+
+SEED = {
+    "claude": "env -u CLAUDE_CODE_ENTRYPOINT -u CLAUDECODE claude -p --dangerously-skip-permissions",
+    "codex": 'codex exec --full-auto -C "$(pwd)"',
+    "cursor": 'agent -p --force --workspace "$(pwd)"',
+}
+
+
+def test_doctor_tells_what_runs_and_what_does_not(machine: Machine) -> None:
+    down = machine.doctor()
+    machine.box.run("up")
+    wait_for(lambda: "slots in use" in machine.box.run("doctor", check=False).stdout, "the worker to say what it is")
+    up = machine.doctor()
+
+    assert down["server"] == {
+        "what": "server",
+        "seen": "dispatch's own server does not run (the first task starts it)",
+        "fix": "dispatch up",
+        "ok": False,
+    }
+    assert up["server"] == {"what": "server", "seen": "dispatch's own server answers", "fix": None, "ok": True}
+    assert up["worker"]["ok"]
+    assert up["shell"]["ok"]
+
+
+def test_every_cli_is_found_and_tells_its_version_and_whether_it_is_logged_in(machine: Machine) -> None:
+    machine.install("claude", CLAUDE)
+    machine.install("codex", CODEX)
+    machine.install("agent", CURSOR)
+    machine.configure(**SEED)
+
+    found = machine.doctor(CODEX_HOME="/nowhere")
+
+    assert found["claude"] == {
+        "what": "claude",
+        "seen": found["claude"]["seen"],
+        "fix": "claude auth login",
+        "ok": False,
+        "path": str(machine.bin / "claude"),
+        "version": "2.1.330",
+        "logged_in": False,
+    }
+    assert f"{machine.bin}/claude, 2.1.330, not logged in" in found["claude"]["seen"]
+    assert found["codex"]["seen"] == f"{machine.bin}/codex, 0.169.0, logged in"
+    assert found["cursor"]["seen"] == f"{machine.bin}/agent, 2026.11.20-abc1234, logged in"
+    assert found["codex command"]["seen"] == "`codex exec --help` does not list `--full-auto`"
+
+
+def test_the_edit_that_doctor_names_settles_an_option_that_is_gone(machine: Machine) -> None:
+    machine.install("codex", CODEX)
+    machine.configure(codex=SEED["codex"])
+
+    subprocess.run(["sh", "-c", machine.doctor()["codex command"]["fix"]], check=True)
+
+    assert "codex command" not in machine.doctor()
+    assert "--sandbox workspace-write" in (machine.box.home / "config.yaml").read_text()
+
+
+def test_an_old_cli_that_knows_the_option_is_left_alone(machine: Machine) -> None:
+    machine.install("codex", OLD_CODEX)
+    machine.configure(codex=SEED["codex"])
+
+    assert "codex command" not in machine.doctor()
+
+
+def test_no_word_is_given_to_a_cli_that_would_take_it_for_a_prompt(machine: Machine) -> None:
+    machine.install("claude", OLD_CLAUDE)
+    machine.configure(claude=SEED["claude"])
+
+    found = machine.doctor()["claude"]
+
+    assert machine.called("claude") == ["--version", "--help"]
+    assert (found["version"], found["logged_in"], found["ok"]) == ("1.0.9", None, True)
+
+
+def test_a_missing_cli_is_bad_if_it_is_configured(machine: Machine) -> None:
+    machine.configure(claude=SEED["claude"], mine="my-agent --go")
+
+    done = machine.box.run("doctor", check=False, env=machine.env)
+
+    assert done.code == 1
+    assert "BAD claude" in done.stdout
+    assert "fix: npm install -g @anthropic-ai/claude-code" in done.stdout
+    assert "BAD mine" in done.stdout
+    assert "-   codex" in done.stdout
+
+
+def test_clis_that_hang_are_ended_all_at_once(machine: Machine) -> None:
+    for name in ("claude", "codex", "agent"):
+        machine.install(name, SLOW)
+    machine.configure(**SEED)
+
+    began = SYSTEM.monotonic()
+    found = machine.doctor()
+
+    assert SYSTEM.monotonic() - began < 2.5 * LIMIT.total_seconds()
+    for name in SEED:
+        assert "does not tell its version: no end after 5 s" in found[name]["seen"]
+        assert not found[name]["ok"]
+        assert machine.called({"cursor": "agent"}.get(name, name)) == ["--version"]
+
+
+def test_a_key_that_the_running_worker_does_not_have_is_found_out(machine: Machine) -> None:
+    machine.install("claude", CLAUDE)
+    machine.configure(claude=SEED["claude"])
+    machine.box.run("up", env=machine.env)
+
+    found = machine.doctor(ANTHROPIC_API_KEY="sk-test-0123456789")["claude"]
+
+    assert found["logged_in"] is False
+    assert found["fix"].startswith("dispatch down && dispatch up")
+    machine.box.run("down")
+    assert machine.doctor(ANTHROPIC_API_KEY="sk-test-0123456789")["claude"]["logged_in"] is True
+
+
+def test_the_floor_of_free_space_is_the_configured_one(machine: Machine) -> None:
+    (machine.box.home / "config.yaml").write_text("worker: {min_free_mib: 999999999}\n")
+
+    found = machine.doctor()["home"]
+
+    assert "no attempt begins below 999999999" in found["seen"]
+    assert "worker.min_free_mib" in found["fix"]
+
+
+def test_a_broken_config_is_told_and_keeps_nothing_else_from_being_looked_at(machine: Machine) -> None:
+    (machine.box.home / "config.yaml").write_text("default: [\n")
+
+    found = machine.doctor()
+
+    assert not found["config"]["ok"]
+    assert found["home"]["ok"]
+    assert found["git"]["ok"]

@@ -1,0 +1,173 @@
+"""What `dispatch doctor` says of a back end, given what its CLI said."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dispatch_queue.cli.backends import Place, Said, find, findings
+from dispatch_queue.config.clis import CLAUDE, CODEX, CURSOR, Cli
+from dispatch_queue.config.probe import Answer
+from dispatch_queue.config.schema import Backend, Config
+
+CONFIG = Path("/home/me/.dispatch/config.yaml")
+VERSION, LOGGED_IN, LOGGED_OUT = Answer("tool 1.2.3-beta\n", 0), Answer("Logged in", 0), Answer("Not logged in", 1)
+HANGS = Answer(failure="no end after 5 s")
+HELP = Answer("  -p, --print\n  --force --trust -C, --cd <DIR>\n --dangerously-skip-permissions auth status", 0)
+
+
+def said(
+    *,
+    version: Answer = VERSION,
+    help: Answer | None = HELP,
+    status: Answer | None = LOGGED_IN,
+    env: Mapping[str, str] | None = None,
+    here: Mapping[str, str] | None = None,
+    credentials: bool = False,
+) -> Said:
+    return Said(version, help, status, env or {}, here or {}, credentials)
+
+
+def place(cli: Cli = CLAUDE, command: str = "claude -p", **more: Any) -> Place:
+    known = {"configured": True, "words": tuple(command.split()), "cli": cli, "path": "/b/x"}
+    return Place(cli.backend, **(known | more))
+
+
+def told(where: Place, what: Said | None, *, root: bool = False) -> list[tuple[str, str, str, bool]]:
+    return [(one.what, one.seen, one.fix, one.fatal) for one in findings(where, what, CONFIG, root=root)]
+
+
+@pytest.mark.parametrize(
+    ("cli", "what", "seen", "fix"),
+    [
+        (CLAUDE, said(), "logged in", ""),
+        (CLAUDE, said(status=Answer('{\n  "loggedIn": true,\n', 0)), "logged in", ""),
+        (CLAUDE, said(status=Answer('{\n  "loggedIn": false,\n', 1)), "not logged in", "claude auth login"),
+        (CLAUDE, said(env={"ANTHROPIC_API_KEY": "k"}), "with the key in ANTHROPIC_API_KEY", ""),
+        (CLAUDE, said(status=None), "log-in unknown", ""),
+        (CLAUDE, said(status=None, credentials=True), "with stored credentials", ""),
+        (CLAUDE, said(status=HANGS), "log-in unknown: `claude auth status`: no end after 5 s", ""),
+        (CODEX, said(status=Answer("WARNING: odd\nNot logged in\n", 1)), "not logged in", "codex login"),
+        (CODEX, said(status=Answer("API key configured - ***\n", 0)), "logged in", ""),
+        (
+            CODEX,
+            said(status=LOGGED_OUT, env={"CODEX_API_KEY": "k"}),
+            "with the key in CODEX_API_KEY",
+            "",
+        ),
+        (
+            CODEX,
+            said(status=LOGGED_OUT, here={"OPENAI_API_KEY": "k"}),
+            "not logged in",
+            "printenv OPENAI_API_KEY | codex login --with-api-key",
+        ),
+        (
+            CODEX,
+            said(status=LOGGED_OUT, here={"CODEX_API_KEY": "k"}),
+            "not logged in",
+            "dispatch down && dispatch up  # the worker was started without CODEX_API_KEY",
+        ),
+        (CODEX, said(status=Answer("error: unrecognized subcommand", 2)), "log-in unknown", ""),
+        (CURSOR, said(status=Answer("✓ Logged in as me\n", 0)), "logged in", ""),
+        (CURSOR, said(status=Answer("Not logged in\n", 0)), "not logged in", "agent login"),
+        (CURSOR, said(status=Answer("garbage \x1b[31m\n", 0)), "log-in unknown", ""),
+    ],
+)
+def test_a_cli_is_logged_in_or_not_or_that_is_unknown(cli: Cli, what: Said, seen: str, fix: str) -> None:
+    assert told(place(cli), what) == [(cli.backend, f"/b/x, 1.2.3-beta, {seen}", fix, True)]
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "expected"),
+    [
+        (place(path=None), None, ("`claude` is not on PATH", "npm install -g @anthropic-ai/claude-code", True)),
+        (
+            place(path=None, command="env -u X /opt/claude", configured=False),
+            None,
+            ("`/opt/claude` is not on PATH", "npm install -g @anthropic-ai/claude-code", False),
+        ),
+        (
+            Place("mine", configured=True, words=("my-agent",)),
+            None,
+            ("`my-agent` is not on PATH", f"install it, or edit `backends.mine.command` in {CONFIG}", True),
+        ),
+        (Place("mine", configured=True, words=("my-agent",), path="/b/my-agent"), None, ("/b/my-agent", "", True)),
+        (
+            Place("mine", configured=True, problem="unclosed quote in the command `'`"),
+            None,
+            ("unclosed quote in the command `'`", f"edit `backends.mine.command` in {CONFIG}", True),
+        ),
+        (
+            place(),
+            said(version=Answer("node: bad option", 9)),
+            (
+                "/b/x does not tell its version: exit status 9",
+                "/b/x --version; install it again: npm install -g @anthropic-ai/claude-code",
+                True,
+            ),
+        ),
+        (place(), said(version=Answer("?", 0)), ("/b/x, version unknown, logged in", "", True)),
+    ],
+)
+def test_a_cli_that_is_not_there_or_does_not_work(
+    where: Place, what: Said | None, expected: tuple[str, str, bool]
+) -> None:
+    assert told(where, what) == [(where.name, *expected)]
+
+
+@pytest.mark.parametrize(("root", "note"), [(True, True), (False, False)])
+def test_the_rule_for_root_is_told_where_it_matters(root: bool, note: bool) -> None:
+    for command, matters in (("claude -p --dangerously-skip-permissions", True), ("claude -p", False)):
+        [(_, seen, fix, _)] = told(place(command=command), said(), root=root)
+        assert ("IS_SANDBOX=1" in seen) == (note and matters)
+        assert not fix
+
+
+@pytest.mark.parametrize(
+    ("cli", "command", "options"),
+    [
+        (CLAUDE, "claude -p --print", []),
+        (CLAUDE, "claude -p --wild=1 --wild=2 -x -- --after", ["--wild", "-x"]),
+        (CLAUDE, "env -u CLAUDECODE claude -p", []),
+        (CODEX, "codex exec --full-auto -C /", ["--full-auto"]),
+        (CODEX, "codex --root-option exec -C / -", []),
+        (CODEX, "codex other --wild", []),
+        (CURSOR, "agent -p --force --trus", ["--trus"]),
+    ],
+)
+def test_options_that_the_cli_does_not_list_are_told(cli: Cli, command: str, options: list[str]) -> None:
+    found = told(place(cli, command), said())[1:]
+
+    assert [seen for _, seen, _, _ in found] == [
+        f"`{' '.join([cli.program, *cli.help])}` does not list `{option}`" for option in options
+    ]
+    assert not any(fatal for *_, fatal in found)
+
+
+def test_options_are_not_told_of_a_cli_that_lists_none() -> None:
+    for help in (None, HANGS, Answer("no", 1)):
+        assert len(told(place(command="claude --wild"), said(help=help))) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [("codex exec --full-auto", "--sandbox workspace-write"), ("codex exec --full-auto -s read-only", "")],
+)
+def test_the_edit_for_full_auto_keeps_its_meaning(command: str, instead: str) -> None:
+    fix = told(place(CODEX, command), said())[1][2]
+
+    assert fix.startswith(f"sed -i.bak 's/--full-auto/{instead}/' {CONFIG}")
+
+
+def test_a_program_is_looked_for_on_the_path_of_the_agents(tmp_path: Path) -> None:
+    (tmp_path / "claude").touch(mode=0o755)
+    config = Config(backends={"c": Backend("env -u X claude -p"), "quote": Backend("'"), "none": Backend(None)})
+    base = {"PATH": str(tmp_path)}
+
+    assert find(config, "c", configured=True, base=base).path == str(tmp_path / "claude")
+    assert find(config, "c", configured=True, base=base).cli is CLAUDE
+    assert find(config, "claude", configured=False, base=base).path == str(tmp_path / "claude")
+    assert find(config, "codex", configured=False, base=base).path is None
+    assert "unclosed quote" in find(config, "quote", configured=True, base=base).problem
+    assert find(config, "none", configured=True, base=base).problem == "it has no command"
