@@ -1,16 +1,16 @@
 """What must hold when all is over, read off the files, Redis and the processes. Each check returns complaints."""
 
+import itertools
 import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from dispatch_queue import taskdir
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Ref
 from dispatch_queue.states import FINAL, Event, State, after
 from tests.chaos.arena import Arena
+from tests.chaos.crowd import PARTS, Crowd
 from tests.chaos.observer import Observer
 
 LATE_SECONDS = 0.05  # between a tick in a file and our look at the clock, and back
@@ -46,21 +46,14 @@ def ticks_kept(arena: Arena, observer: Observer, refs: Iterable[Ref]) -> Iterato
                 yield f"{ref.task}: the tick of {text[:60]!r} is not in the plan"
 
 
-def starts_of(log: Path) -> list[tuple[int, int, float]]:
-    """What items wrote down when they began: number, attempt, wall time."""
-    if not log.exists():
-        return []
-    return [(int(a), int(b), float(c)) for a, b, c in re.findall(r"^(\d+) (\d+) ([\d.]+)$", log.read_text(), re.M)]
-
-
-def never_again(observer: Observer, logs: Path, refs: Iterable[Ref]) -> Iterator[str]:
-    """No item began after it was seen ticked."""
-    for ref in refs:
+def never_again(observer: Observer, crowd: Crowd) -> Iterator[str]:
+    """No item was worked on after it was seen ticked."""
+    for ref in crowd.refs:
         ticked = {number_of(text): at for text, at in observer.ticked[ref.task].items()}
-        for number, attempt, at in starts_of(logs / ref.task):
-            if at > ticked.get(number, time.time()) + LATE_SECONDS:
-                late = at - ticked[number]
-                yield f"{ref.task}: attempt {attempt} did item {number} again, {late:.2f} s after its tick"
+        for line in crowd.written(ref):
+            late = line.at - ticked.get(line.item, time.time())
+            if late > LATE_SECONDS:
+                yield f"{ref.task}: attempt {line.attempt} did item {line.item} again, {late:.2f} s after its tick"
 
 
 def number_of(text: str) -> int:
@@ -69,12 +62,37 @@ def number_of(text: str) -> int:
     return int(found[1]) if found else 0
 
 
-def lines_kept(text: str, numbers: Sequence[int], task: str) -> Iterator[str]:
-    """Every line that a ticked item wrote is there."""
-    written = Counter(text.split())
-    for number in numbers:
-        if not written[str(number)]:
-            yield f"{task}: the line of item {number} is lost"
+def in_turn(crowd: Crowd) -> Iterator[str]:
+    """No attempt of a task wrote anything once a later one had: told by the writers, to the byte."""
+    for ref in crowd.refs:
+        for line, late in itertools.pairwise(crowd.written(ref)):
+            if late.attempt < line.attempt:
+                yield f"{ref.task}: attempt {late.attempt} wrote {late} when attempt {line.attempt} had begun to"
+
+
+def bytes_kept(crowd: Crowd) -> Iterator[str]:
+    """Whatever was ever in a tree is there in the end, committed or not: what snapshots had, and what is younger."""
+    for ref in crowd.refs:
+        left = set(crowd.left(ref))
+        sources = {
+            "the newest snapshot at a kill": crowd.saved[ref],
+            "the tree at a kill": crowd.seen[ref],
+            "the tree": set(crowd.written(ref)),
+        }
+        for where, lines in sources.items():
+            if lost := sorted(lines - left):
+                yield f"{ref.task}: {len(lost)} of {len(lines)} lines that were in {where} are lost, first {lost[0]}"
+
+
+def items_kept(arena: Arena, crowd: Crowd) -> Iterator[str]:
+    """Every line of every ticked item is there."""
+    for ref in crowd.refs:
+        left = {(line.item, line.part) for line in crowd.left(ref)}
+        for item in arena.home(ref.task).plan().items:
+            number = number_of(item.text)
+            missing = [part for part in range(1, PARTS + 1) if (number, part) not in left]
+            if item.mark is Mark.DONE and number and missing:
+                yield f"{ref.task}: the lines {missing} of the ticked item {number} are missing"
 
 
 def legal(arena: Arena, refs: Iterable[Ref]) -> Iterator[str]:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.chaos import arena as arenas
 from tests.chaos.arena import Arena
+from tests.chaos.observer import Observer
 
 # Read at once: tests/conftest.py takes out of the environment what begins with DISPATCH_.
 _GIVEN = {name: os.environ.get(f"DISPATCH_CHAOS_{name}", "") for name in ("SEED", "KILLS", "SECONDS")}
@@ -70,6 +71,15 @@ def arena(tmp_path: Path) -> Iterator[Arena]:
     """A server, and no worker yet."""
     with arenas.opened(tmp_path) as arena:
         yield arena
+
+
+@pytest.fixture
+def observer(arena: Arena) -> Iterator[Observer]:
+    """Watches the arena from its first moment to its last."""
+    plans = ("project/.dispatch/tasks/*/plan.md", "d/worktrees/*/*/.dispatch/tasks/*/plan.md")
+    made = Observer(arena.box.folder, plans)
+    yield made
+    made.close()
 
 
 @pytest.fixture
