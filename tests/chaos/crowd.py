@@ -138,6 +138,12 @@ class Crowd:
         branch = self.arena.standing(ref).branch
         return lines_in(self._committed(ref, branch)) if branch else []
 
+    def told(self) -> str:
+        """How many lines the checks are about."""
+        written = sum(len(self.written(ref)) for ref in self.refs)
+        seen, saved = (sum(map(len, found.values())) for found in (self.seen, self.saved))
+        return f"{written} written, {seen} seen in trees at kills, {saved} in the newest snapshots at kills"
+
     def _committed(self, ref: Ref, commit: str) -> str:
         words = ["git", "cat-file", "blob", f"{commit}:{_name(ref)}"]
         found = subprocess.run(words, cwd=self.arena.box.project, capture_output=True, text=True, check=False)

@@ -5,7 +5,8 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
@@ -25,16 +26,55 @@ STUCK_SECONDS = 60.0
 GONE_WITHIN_SECONDS = 5.0
 
 
-def victim(arena: Arena, observer: Observer, kind: str, chooser: random.Random) -> int | None:
-    """The process id of one that lives now."""
-    match kind:
-        case "worker":
-            pids = [kept.pid for kept in arena.workers if kept.running]
-        case "server":
-            pids = [arena.server.pid] if arena.server.running else []
-        case _:
-            pids = [member.pid for member in observer.members() if member.role == kind]
-    return chooser.choice(sorted(pids)) if pids else None
+@dataclass
+class Storm:
+    """The kills: how many of each kind, and when whose."""
+
+    arena: Arena
+    observer: Observer
+    crowd: Crowd
+    random: random.Random
+    killed: Counter[str] = field(default_factory=Counter)
+    history: list[str] = field(default_factory=list)
+
+    def rage(self, plan: Plan) -> Iterator[str]:
+        """Kill as planned; what to complain about."""
+        deadline = time.monotonic() + plan.seconds
+        while self.killed.total() < plan.kills and time.monotonic() < deadline:
+            kind = VICTIMS[self.killed.total() % len(VICTIMS)]
+            pid = self._find(kind)
+            if pid is None:
+                yield f"no {kind} lived for {STUCK_SECONDS:g} s"
+                return
+            self.crowd.look()
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            self.history.append(f"{datetime.now(UTC):%H:%M:%S.%f} {kind} {pid}")
+            self.killed[kind] += 1
+        if self.killed.keys() != set(VICTIMS):
+            yield f"not every kind was killed within {plan.seconds:g} s: {dict(self.killed)}"
+
+    def _find(self, kind: str) -> int | None:
+        """One of a kind that lives after a while, in which tasks and answers are given; None if none comes."""
+        kill_at = time.monotonic() + self.random.uniform(*PAUSE_SECONDS)
+        while time.monotonic() < kill_at + STUCK_SECONDS:
+            self.crowd.fill_up()
+            self.crowd.answer()
+            time.sleep(0.02)
+            pids = sorted(self._pids(kind))
+            if pids and time.monotonic() >= kill_at:
+                return self.random.choice(pids)
+        return None
+
+    def _pids(self, kind: str) -> list[int]:
+        match kind:
+            case "worker":
+                return [kept.pid for kept in self.arena.workers if kept.running]
+            case "server":
+                return [self.arena.server.pid] if self.arena.server.running else []
+        return [member.pid for member in self.observer.members() if member.role == kind]
 
 
 @pytest.mark.timeout(600)
@@ -46,64 +86,37 @@ def test_nothing_is_lost_or_done_twice_whatever_is_killed(
     arena.add_worker("w1")
     arena.add_worker("w2")
     crowd = Crowd(arena, isolation, chooser)
-    killed: Counter[str] = Counter()
-    deadline = time.monotonic() + chaos.seconds
-    history = []
+    storm = Storm(arena, observer, crowd, chooser)
 
-    while killed.total() < chaos.kills and time.monotonic() < deadline:
-        kill_at = time.monotonic() + chooser.uniform(*PAUSE_SECONDS)
-        kind = VICTIMS[killed.total() % len(VICTIMS)]
-        pid = None
-        while pid is None or time.monotonic() < kill_at:
-            crowd.fill_up()
-            crowd.answer()
-            time.sleep(0.02)
-            pid = victim(arena, observer, kind, chooser)
-            assert time.monotonic() < kill_at + STUCK_SECONDS, f"no {kind} lives\n{arena.told(crowd.unfinished()[0])}"
-        crowd.look()
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-        history.append(f"{datetime.now(UTC):%H:%M:%S.%f} {kind} {pid}")
-        killed[kind] += 1
+    complaints = [*storm.rage(chaos)]
 
-    def all_ended() -> bool:
-        crowd.answer()
-        return not crowd.unfinished()
-
-    try:
-        wait_for(all_ended, "every task to end", END_WITHIN_SECONDS)
-        complaints = [*checks.finished(arena, crowd.refs)]
-    except AssertionError as error:
-        complaints = [str(error), *checks.finished(arena, crowd.refs)]
-    complaints += settled(lambda: [*checks.no_process(observer)])
-    complaints += settled(lambda: [*checks.agreeing(arena, crowd.refs)])
+    complaints += settled(lambda: [*checks.finished(arena, crowd.refs)], END_WITHIN_SECONDS, crowd.answer)
+    complaints += settled(lambda: [*checks.no_process(observer)], GONE_WITHIN_SECONDS)
+    complaints += settled(lambda: [*checks.agreeing(arena, crowd.refs)], GONE_WITHIN_SECONDS)
     complaints += checks.never_twice(observer)
-    complaints += checks.ticks_kept(arena, observer, crowd.refs)
     complaints += checks.in_turn(crowd)
+    complaints += checks.ticks_kept(arena, observer, crowd.refs)
     complaints += checks.never_again(observer, crowd)
     complaints += checks.bytes_kept(crowd)
     complaints += checks.items_kept(arena, crowd)
     complaints += checks.legal(arena, crowd.refs)
-    if killed.total() < chaos.kills:
-        complaints.append(f"only {killed.total()} of {chaos.kills} kills within {chaos.seconds:g} s")
-    measured("kills", dict(killed))
-    measured(
-        "lines",
-        f"{sum(len(crowd.written(ref)) for ref in crowd.refs)} written, of them seen in a tree at a kill "
-        f"{sum(map(len, crowd.seen.values()))}, in the newest snapshot at a kill {sum(map(len, crowd.saved.values()))}",
-    )
+    measured("kills", dict(storm.killed))
     measured("tasks", f"{len(crowd.refs)}, {sum(arena.standing(ref).attempt for ref in crowd.refs)} attempts")
+    measured("lines", crowd.told())
     bad = [ref for ref in crowd.refs if any(line.startswith((f"{ref.task}:", f"{ref.task} ")) for line in complaints)]
     shown = [arena.told(ref) for ref in bad[:2]]
-    assert not complaints, "\n".join([f"seed {chaos.seed}", *complaints, *history, *shown])
+    assert not complaints, "\n".join([f"seed {chaos.seed}", *complaints, *storm.history, *shown])
 
 
-def settled(check: Callable[[], list[str]]) -> list[str]:
-    """The complaints that are left after a while."""
+def settled(check: Callable[[], list[str]], within: float, do: Callable[[], None] = lambda: None) -> list[str]:
+    """The complaints that are left after a while, in which `do` is done."""
+
+    def quiet() -> bool:
+        do()
+        return not check()
+
     try:
-        wait_for(lambda: not check(), "nothing to complain about", GONE_WITHIN_SECONDS)
+        wait_for(quiet, "nothing to complain about", within)
     except AssertionError:
         return check()
     return []

@@ -1,14 +1,18 @@
 """Faults of records, tickets and clocks, one at a time, on real processes."""
 
 import shutil
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from dispatch_queue import keys, taskdir
-from dispatch_queue.record import Isolation
+from dispatch_queue.clock import parse_stamp
+from dispatch_queue.record import Isolation, Ref
 from dispatch_queue.states import FINAL
+from dispatch_queue.store import Store
+from tests.chaos import stepped_clock
 from tests.chaos.arena import Arena
 from tests.chaos.faults import (
     BOTH,
@@ -26,6 +30,8 @@ from tests.chaos.observer import Observer
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(240)
+
+LONGER_THAN_A_DEAD_CLAIM_SECONDS = 5.5
 
 
 # -- files and tickets -------------------------------------------------------------------------------------------------
@@ -95,40 +101,73 @@ def test_a_record_of_a_newer_version_is_left_alone(arena: Arena, observer: Obser
     assert b"newer version" in arena.log_of("w1").read_bytes()
 
 
-# -- clocks ------------------------------------------------------------------------------------------------------------
+# -- clocks -----------------------------------------------------------------------------------------------------------
 
 
 @BOTH
-def test_a_clock_that_is_set_by_an_hour_costs_no_attempt(
+def test_the_clock_of_a_worker_that_is_set_by_an_hour_costs_no_attempt(
     arena: Arena, observer: Observer, isolation: Isolation, tmp_path: Path
 ) -> None:
-    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
+    steps = tmp_path / "steps"
+    steps.write_text("0")
+    arena.add_worker("w1", before=(sys.executable, "-P", stepped_clock.__file__, str(steps)))
+    ref = arena.send("t", (*counting(20), "ask: go on?", *counting(40)[20:]), isolation)
+    arena.await_ticks(ref, 1)
+    arena.add_worker("w2")
+
+    steps.write_text("3600")
+    arena.await_state(ref, S.ASKING)
+    steps.write_text("-3600")
+    time.sleep(LONGER_THAN_A_DEAD_CLAIM_SECONDS)
+    arena.answer(ref, 1, "yes")
+    arena.await_ticks(ref, 30)
+    steps.write_text("0")
+
+    well(arena, observer, ref)
+    assert hours_of_ticks(arena, ref) == {0, 1, -1}, "the worker did not see its clock being set"
+    assert (arena.standing(ref).attempt, arena.standing(ref).tries) == (1, 0)
+
+
+def hours_of_ticks(arena: Arena, ref: Ref) -> set[int]:
+    """By how many hours the ticks are dated away from the first."""
+    ticks = [parse_stamp(entry.at) for entry in arena.home(ref.task).entries() if entry.event == "tick"]
+    return {round((tick - ticks[0]).total_seconds() / 3600) for tick in ticks}
+
+
+def test_the_clock_of_the_server_that_is_set_by_an_hour_costs_no_attempt(
+    arena: Arena, observer: Observer, tmp_path: Path
+) -> None:
+    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
     if library is None:
         pytest.skip("no libfaketime: apt install faketime")
-    if isolation is Isolation.WORKTREE:
-        pytest.skip("libfaketime breaks waiting for a child with a time limit, as every git command is waited for")
     steps = tmp_path / "steps"
-    steps.write_text("+0\n")
-    env = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(steps),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-        "FAKE_UTIME": "0",
-    }
-    arena.add_worker("w1", env=env)
+    steps.write_text("+0")
+    arena.box.env.update(
+        LD_PRELOAD=str(library),
+        FAKETIME_TIMESTAMP_FILE=str(steps),
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )
+    arena.server.kill()
+    arena.await_server()
+    del arena.box.env["LD_PRELOAD"]
+    arena.add_worker("w1")
     arena.add_worker("w2")
-    ref = arena.send("t", ("ask: go on?", *counting(20)), isolation)
+    ref = arena.send("t", ("ask: go on?", *counting(20)), SHARED)
     arena.await_state(ref, S.ASKING)
 
     for step in ("+3600", "-3600", "+0"):
-        steps.write_text(f"{step}\n")
+        steps.write_text(step)
+        wait_for(lambda step=step: hours_of(arena.store) == int(step) // 3600, "the server's clock to be set")
         if step == "-3600":
             arena.answer(ref, 1, "yes")
-        time.sleep(5.5)  # longer than a claim may be without a heartbeat
+        time.sleep(LONGER_THAN_A_DEAD_CLAIM_SECONDS)
 
     well(arena, observer, ref)
-    assert arena.standing(ref).attempt == 1
-    assert not arena.standing(ref).tries
+    assert (arena.standing(ref).attempt, arena.standing(ref).tries) == (1, 0)
+
+
+def hours_of(store: Store) -> int:
+    """By how many hours the server's clock is away from ours."""
+    seconds: int = store._redis.time()[0]
+    return round((seconds - time.time()) / 3600)
