@@ -3,13 +3,17 @@
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
 
 from dispatch_queue import overview
+from dispatch_queue.change import Change
+from dispatch_queue.clock import SYSTEM, stamp
+from dispatch_queue.home import actor, host_name
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import Isolation
+from dispatch_queue.record import Isolation, draft
 from dispatch_queue.states import Event
 from tests.chaos import checks
 from tests.chaos.arena import Arena
@@ -124,6 +128,31 @@ def test_an_answer_and_the_parking_at_the_same_time_lose_nothing(arena: Arena, o
         arena.answer(ref, 1, f"answer {number}")
 
     well(arena, observer, *refs)
+
+
+@BOTH
+def test_a_stranger_with_the_ids_of_a_dead_worker_and_its_agent_is_left_alone(
+    arena: Arena, observer: Observer, isolation: Isolation
+) -> None:
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        worker = arena.add_worker("w1", restart_after=None)
+        ref, other = (arena.send(name, counting(), isolation) for name in ("t", "other"))
+        for each in (ref, other):
+            arena.await_ticks(each, 2)
+        worker.kill()
+        for each in (ref, other):
+            entry = draft("attempt", at=stamp(SYSTEM.now()), by=actor(), attempt=1, pid=stranger.pid)
+            arena.store.change(each, Change(entries=[entry], fields={"worker": f"{host_name()}:{stranger.pid}"}))
+
+        arena.box.run("cancel", "other")
+        arena.add_worker("w2")
+        well(arena, observer, ref)  # its claim was taken back, although a process with the id lives
+        arena.box.run("gc")
+        arena.box.run("retry", "other")
+        well(arena, observer, other)
+
+        assert stranger.poll() is None
+        stranger.kill()
 
 
 def test_two_workers_of_the_same_name_share_the_work(arena: Arena, observer: Observer) -> None:
