@@ -38,6 +38,7 @@ class Record:
     tries: int = 0  # attempts that ended without finishing, and were not parked or drained
     idle: bool = False  # the last of them checked nothing
     stalls: int = 0  # failures of the provider in a row
+    made: str = ""  # a word of this record's own: Redis lost it and was told again if there is another
 
     @classmethod
     def read(cls, ref: Ref, found: Mapping[str, str]) -> "Record":
@@ -69,6 +70,7 @@ class Record:
             tries=number("tries"),
             idle=bool(number("idle")),
             stalls=number("stalls"),
+            made=found.get("made", ""),
         )
 
 
@@ -106,12 +108,12 @@ class Change:
     """One step of a task. All of it happens, or nothing does.
 
     `entries` are drafts (`record.draft`); the first carries the new state. `stay` names states in which the
-    event is taken note of without a move. `guard` is a field of the record and the value it must have.
-    A task that becomes queued gets its ticket, one that becomes final releases those that wait for it. A change
-    without a token is somebody else's than the worker's that holds the task, which is told of it. One whose answer
-    was lost can be sent again if `once` names it: if it is the last that had a name, nothing happens again. With
-    `limits` it happens only while fewer attempts run than they allow. `hold` is a family of models of an account that
-    is at its limit, and until when, in milliseconds since 1970.
+    event is taken note of without a move. `guard` is a field of the record and the value it must have. A `claim` is
+    for the next attempt, which is one after `begun` at least. A task that becomes queued gets its ticket, one that
+    becomes final releases those that wait for it. A change without a token is somebody else's than the worker's that
+    holds the task, which is told of it. One whose answer was lost can be sent again if `once` names it: if it is the
+    last that had a name, nothing happens again. With `limits` it happens only while fewer attempts run than they
+    allow. `hold` is a family of models of an account that is at its limit, and until when, in milliseconds since 1970.
     """
 
     entries: Sequence[str]
@@ -120,6 +122,7 @@ class Change:
     guard: tuple[str, str] | None = None
     stay: frozenset[State] = frozenset()
     claim: bool = False
+    begun: int = 0
     limits: Sequence[Limit] = ()
     hold: tuple[str, int] | None = None
     once: str = ""

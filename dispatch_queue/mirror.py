@@ -6,6 +6,7 @@ host does this all the time (see homemirror.py); where none does, every command 
 
 import contextlib
 import logging
+import os
 from pathlib import Path
 
 from dispatch_queue import files, ipc, plan, taskdir, when
@@ -158,6 +159,7 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> bool:
     if task.project != ref.project:
         raise Refused(f"task `{task.id}` was submitted in another project", state="foreign", hint="submit it here")
     fields = routing(task) | {
+        "made": os.urandom(4).hex(),
         "seq": standing.seq,
         "token": standing.token,
         "attempt": standing.attempt,

@@ -36,6 +36,7 @@ SOCKET_TIMEOUT_SECONDS = 5.0  # with None a half-open connection never recovers
 HEALTH_CHECK_SECONDS = 5  # a connection that was idle for so long is tried before it is used
 WORKER_FORGOTTEN_AFTER_SECONDS = 15
 RECORDS_AT_ONCE = 500
+TOKEN_LEAP_BYTES = 3  # by how much a token is larger than the one before, at most; Lua writes 10^14 as 1e+14
 SCRIPTS = ("change", "pull", "beat", "enroll", "release", "resend", "show", "forget")
 
 
@@ -99,7 +100,8 @@ class Store:
         if change.guard is not None:
             want["guard"] = list(change.guard)
         if change.claim:
-            want["claim"] = True
+            want["claim"] = int.from_bytes(os.urandom(TOKEN_LEAP_BYTES)) + 1
+            want["begun"] = change.begun
         if change.limits:
             want["limits"] = [dataclasses.asdict(limit) for limit in change.limits]
         if change.hold is not None:

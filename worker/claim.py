@@ -55,7 +55,7 @@ def answer(services: "Services", ref: Ref) -> None:
         return
     limits = _limits(services, task)
     try:
-        claim = _claim(services, record, limits)
+        claim = _claim(services, record, home, limits)
     except LimitReached as error:
         space.delay(services.store, record, f"{REACHED}{error.message}", at=stamp(services.clock.now()))
         return
@@ -84,7 +84,14 @@ def _limits(services: "Services", task: Task | None) -> Sequence[Limit]:
         return ()
 
 
-def _claim(services: "Services", record: Record, limits: Sequence[Limit]) -> Changed | None:
+def _begun(home: TaskDir, attempt: int) -> int:
+    """The last attempt that has begun here, if `attempt` is the last that Redis knows of: it may have forgotten one."""
+    while (home.path / f"attempts/{attempt + 1}/prompt.md").exists():
+        attempt += 1
+    return attempt
+
+
+def _claim(services: "Services", record: Record, home: TaskDir, limits: Sequence[Limit]) -> Changed | None:
     change = step(
         Event.CLAIM,
         at=stamp(services.clock.now()),
@@ -92,6 +99,7 @@ def _claim(services: "Services", record: Record, limits: Sequence[Limit]) -> Cha
         facts={"worker": services.name, "host": services.settings.host},
         fields={"worker": services.name},
         claim=True,
+        begun=_begun(home, record.attempt),
         limits=limits,
     )
     try:

@@ -193,6 +193,11 @@ class LiveCopy:
         self._heard = max([self._heard, *(entry.seq for entry in entries)])
         self.keep_notes()
 
+    def recall(self, entries: Sequence[Entry]) -> None:
+        """Take these entries for all that was heard so far."""
+        self.notes = notes_of(entries)
+        self._heard = max((entry.seq for entry in entries), default=0)
+
     def _lay_down(self) -> None:
         for name, data in list(self._answers.items()):
             try:

@@ -14,7 +14,7 @@ from dispatch_queue.change import Change, Changed, Record, step, write_questions
 from dispatch_queue.clock import stamp
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
 from dispatch_queue.home import actor
-from dispatch_queue.mirror import enroll, publish_answer
+from dispatch_queue.mirror import enroll, publish_answer, sync
 from dispatch_queue.plan import Mark, Plan
 from dispatch_queue.record import draft
 from dispatch_queue.states import Event, State
@@ -47,7 +47,10 @@ class Publisher:
         self._services, self._store, self._clock = services, services.store, services.clock
         self._record, self._ref, self._claim = record, record.ref, claim
         self._mailbox = mailbox
-        self._seq = claim.seq
+        self._seq = claim.seq  # of what was heard last
+        self._known = claim.seq  # Redis was there when it was told or asked last
+        self._made = record.made
+        self._forgotten = False  # it is not any more
         self._waiting: list[Change] = []
         self._sent = 0
         self._asked_since: dict[int, float] = {}
@@ -86,6 +89,9 @@ class Publisher:
             if news:
                 self._publish(live, news)
             self.flush()
+            if self._forgotten:
+                self._hear(live)
+                self.flush()
         except (StoreDown, Refused) as error:
             log.warning("%s goes on without Redis: %s", self._ref, error, extra={"action": "store_down"})
             self._services.remind(self._mailbox)
@@ -107,7 +113,9 @@ class Publisher:
         """
         while self._waiting:
             try:
-                self._store.change(self._ref, self._waiting[0])
+                changed = self._store.change(self._ref, self._waiting[0])
+                self._forgotten |= changed.seq < self._known + len(self._waiting[0].entries)
+                self._known = changed.seq
             except Refused as error:
                 if not error.state:
                     raise
@@ -117,31 +125,52 @@ class Publisher:
     def _hear(self, live: LiveCopy) -> None:
         record = self._store.record(self._ref)
         if record is None:
-            record = self._tell_again(live)
+            record = self._tell_again()
         if record.token != self._claim.token:
             raise ClaimLost(self._ref.task, token=self._claim.token, held=record.token)
+        if self._forgotten or record.made != self._made or record.seq < self._known:
+            self._remind(live, record)
         pulled = self._store.pull(self._ref, self._seq)
         live.hear(pulled.entries, pulled.files)
-        self._seq = max(self._seq, pulled.seq)
+        self._seq = pulled.seq
+        if not self._waiting:  # else what was sent last may be there or not
+            self._known = pulled.seq
 
-    def _tell_again(self, live: LiveCopy) -> Record:
-        """Redis lost its data: tell it of the task, and of all that was published of this attempt."""
+    def _tell_again(self) -> Record:
+        """Redis lost its data: tell it of the task."""
         enroll(self._store, self._home, self._ref, self._home.standing())
-        self.tell_all(live, "rebuilt")
         record = self._store.record(self._ref)
         if record is None:
             raise StoreDown("Redis lost the task again")
         return record
 
+    def _remind(self, live: LiveCopy, record: Record) -> None:
+        """Tell Redis what it forgot of this attempt, and hear all anew: seqs that it gave begin to be given again.
+
+        It lost its last second, or all, and was told what the home copy had of it, which may have been behind.
+        """
+        log.warning("Redis forgot something of %s; telling it again", self._ref, extra={"action": "forgotten"})
+        sync(self._store, self._home, self._ref)  # what it forgot is no part of the journal any more
+        live.recall(self._home.entries())
+        asked = {*record.questions, *(entry.get("question") for entry in self._untold())}
+        self.tell_all(live, "rebuilt")
+        for number in live.view.ipc.open:
+            if number not in asked:
+                self._ask(live, number)
+        self._made, self._known, self._seq, self._forgotten = record.made, record.seq, 0, False
+
     def tell_all(self, live: LiveCopy, event: str) -> None:
         """Publish every file, and the ticks in the plan that the journal does not have."""
         facts = taskdir.facts_of(live.view.plan)
         told = {str(one.facts.get("text")): str(one.facts.get("mark")) for one in self._home.entries()}
-        for waiting in (json.loads(entry) for change in self._waiting for entry in change.entries):
-            told[str(waiting.get("text"))] = str(waiting.get("mark"))
+        told |= {str(entry.get("text")): str(entry.get("mark")) for entry in self._untold()}
         ticks = [("tick", {**missing, **facts}) for missing in unreported(live.view.plan, told)]
         entries = self._drafts([(event, facts), *ticks])
         self._waiting.insert(0, self._ours(Change(entries=entries, fields=facts, files=live.read_all())))
+
+    def _untold(self) -> list[dict[str, Any]]:
+        """The entries that wait."""
+        return [json.loads(entry) for change in self._waiting for entry in change.entries]
 
     def _publish(self, live: LiveCopy, news: News) -> None:
         found, complaints = live.read_changed(news)

@@ -1,7 +1,7 @@
 -- change: one step of a task: state, claim, fields, files, journal, ticket and news, all or nothing.
 -- KEYS     none            see common.lua
 -- ARGV[1]  task            string    project/task
--- ARGV[2]  what to do      json      {token?, guard?, moves?, claim?, limits?, hold?, fields, entries, node, once, at, by}
+-- ARGV[2]  what to do      json      {token?, guard?, moves?, claim?, begun?, limits?, hold?, fields, entries, node, once, at, by}
 -- ARGV[3…] files           name, bytes, name, bytes …
 -- returns  {"ok", seq, state, token, attempt} · {"refused", state} · {"stale", token held} · {"guard", state}
 --          · {"full", the limit's name, how many run}
@@ -47,8 +47,9 @@ end
 local worker = field(ref, 'worker')
 local attempt = tonumber(redis.call('HGET', record, 'attempt') or '0')
 if want.claim then
-  held = held + 1
-  attempt = attempt + 1
+  -- By chance, so that a claim which this server forgot in a crash is not held by the next one too.
+  held = held + want.claim
+  attempt = math.max(attempt, want.begun) + 1
   redis.call('HSET', record, 'token', held, 'attempt', attempt, 'beat', 0, 'started', redis.call('TIME')[1])
 end
 if want.node ~= '' and (want.claim or want.token) then

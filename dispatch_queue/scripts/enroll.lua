@@ -38,4 +38,7 @@ elseif is_final(ARGV[2]) then
   settle(ref, waits.at, waits.by)
 end
 tell(ref)
+if field(ref, 'worker') ~= '' then
+  redis.call('PUBLISH', key.live .. field(ref, 'worker'), ref) -- it knows more than the files that this was made of
+end
 return 1

@@ -80,9 +80,9 @@ class Arena:
         self._lock = threading.Lock()
         self._kept: list[Kept] = []
         self._stop = threading.Event()
-        self._data = box.folder / "r"
-        self._data.mkdir()
-        self.socket = self._data / "s"
+        self.data = box.folder / "r"
+        self.data.mkdir()
+        self.socket = self.data / "s"
         self.url = f"unix://{self.socket}?db=0"
         box.home.mkdir(mode=0o700)
         self.configure()
@@ -124,7 +124,7 @@ class Arena:
                     kept.look(time.monotonic())
 
     def _start_server(self) -> subprocess.Popen[bytes]:
-        return self._start("server", server_argv(server_binary(), self.socket, self._data), self.box.env)
+        return self._start("server", server_argv(server_binary(), self.socket, self.data), self.box.env)
 
     def _start(self, name: str, argv: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with self.log_of(name).open("ab") as log:

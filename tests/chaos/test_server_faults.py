@@ -1,5 +1,6 @@
 """Faults of Redis and of the way there, one at a time, on real processes."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dispatch_queue.record import Isolation
+from dispatch_queue.states import Event
 from tests.chaos import checks
 from tests.chaos.arena import Arena
 from tests.chaos.faults import (
@@ -22,6 +24,7 @@ from tests.chaos.faults import (
     S,
     agent_of,
     counting,
+    events,
     none_lives,
     well,
 )
@@ -120,6 +123,30 @@ def test_after_flushall_all_comes_back_and_running_agents_go_on(
     arena.answer(asking, 1, "that")
     well(arena, observer, parked, running, asking, queued)
     assert [arena.standing(ref).attempt for ref in (parked, running, asking, queued)] == [2, 1, 1, 1]
+
+
+@BOTH
+def test_a_claim_that_the_server_forgot_in_a_crash_is_not_held_twice(
+    arena: Arena, observer: Observer, isolation: Isolation
+) -> None:
+    ref = arena.send("t", counting(20), isolation)
+    (log,) = arena.data.rglob("*.incr.aof")
+    before = log.stat().st_size
+    arena.add_worker("w1")
+    arena.add_worker("w2")
+    arena.await_ticks(ref, 3)
+
+    arena.server.restart_after = None
+    arena.server.kill()
+    os.truncate(log, before)  # as much as the disk of a machine has that lost its power
+    arena.server.restart_after = 0.2
+
+    well(arena, observer, ref)
+    assert [claim["attempt"] for claim in events(arena, ref, Event.CLAIM)] == [2]
+    if isolation is WORKTREE:
+        arena.box.git("checkout", "--quiet", "dispatch/t")
+    assert {*(arena.box.project / "counters.txt").read_text().split()} == {str(number) for number in range(1, 21)}
+    assert not [*checks.never_twice(observer)]
 
 
 def test_a_tick_made_while_redis_forgets_is_in_the_journal(arena: Arena, observer: Observer) -> None:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
-from dispatch_queue import plan
+from dispatch_queue import files, plan, taskdir
 from dispatch_queue.change import Changed, Record, step
 from dispatch_queue.errors import StoreDown
 from dispatch_queue.home import dispatch_home
-from dispatch_queue.mirror import publish_note, push, sync
+from dispatch_queue.mirror import enroll, publish_note, push, sync
 from dispatch_queue.producer import Request, record_locally
 from dispatch_queue.project import Project
-from dispatch_queue.record import Isolation
+from dispatch_queue.record import Entry, Isolation
 from dispatch_queue.states import Event, State
 from dispatch_queue.store import Store
 from dispatch_queue.taskdir import TaskDir
@@ -73,9 +74,12 @@ class Running:
     def tick(self, *marks: str) -> None:
         self.write("plan.md", "".join(f"- [{mark}] {text}\n" for mark, text in zip(marks, ("one", "two"), strict=True)))
 
-    def events(self) -> list[str]:
+    def entries(self) -> list[Entry]:
         sync(self.store, self.home, self.ref)
-        return [entry.event for entry in self.home.entries()]
+        return self.home.entries()
+
+    def events(self) -> list[str]:
+        return [entry.event for entry in self.entries()]
 
 
 @pytest.fixture
@@ -86,6 +90,27 @@ def running(redis_url: str, tmp_path: Path) -> Iterator[Running]:
     yield made
     services.close()
     made.mailbox.close()
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    client = Redis.from_url(redis_url)
+    yield client
+    client.close()
+
+
+def memory(redis: Redis) -> dict[bytes, bytes]:
+    """All that a server knows."""
+    return {name: redis.dump(name) for name in redis.scan_iter()}
+
+
+def take_back(redis: Redis, before: dict[bytes, bytes]) -> None:
+    """Make a server know what it knew before, as after a crash that lost its last second."""
+    with redis.pipeline(transaction=True) as at_once:
+        at_once.flushall()
+        for name, value in before.items():
+            at_once.restore(name, 0, value)
+        at_once.execute()
 
 
 def test_a_tick_and_a_question_are_published_in_their_order(running: Running) -> None:
@@ -219,3 +244,51 @@ def test_what_was_published_though_its_answer_was_lost_is_in_the_journal_once(
         running.turn(NEWS)
 
     assert running.events() == ["submit", "claim", "tick", "tick", "tick", "tick"]
+
+
+def test_what_redis_was_told_and_lost_before_it_came_home_is_told_again(running: Running, redis_server: Server) -> None:
+    running.tick("x", " ")
+    running.write("ipc/001.question", "which?\n")
+    behind = running.home.standing()
+    with files.locked(running.home.base, running.home.name(taskdir.JOURNAL)):  # the mirror comes too late
+        running.turn(FILES)
+        assert (running.record.done, running.record.questions) == (1, (1,))
+        redis_server.flush()
+        assert enroll(running.store, running.home, running.ref, behind)
+    running.tick("x", "x")
+    running.turn(FILES)
+
+    running.turn(NEWS)
+
+    assert (running.record.state, running.record.questions, running.record.done) == (State.ASKING, (1,), 2)
+    events = running.events()
+    assert (events.count("tick"), events.count("ask")) == (2, 1)
+
+
+@pytest.mark.parametrize("after", [FILES, NEWS])
+def test_what_a_crash_of_redis_took_back_is_told_again(running: Running, redis: Redis, after: set[str]) -> None:
+    running.turn(NEWS)
+    before = memory(redis)
+    running.tick("x", " ")
+    running.turn(FILES)
+    sync(running.store, running.home, running.ref)
+
+    take_back(redis, before)
+    running.tick("x", "x")
+    running.turn(after)
+
+    assert sorted(entry.facts["item"] for entry in running.entries() if entry.event == "tick") == [1, 2]
+    assert (running.record.done, running.home.plan().done) == (2, 2)
+
+
+def test_a_note_of_after_a_crash_of_redis_is_heard(running: Running, redis: Redis) -> None:
+    before = memory(redis)
+    publish_note(running.store, running.ref, "use sqlite")
+    running.turn(NEWS)
+    take_back(redis, before)
+
+    publish_note(running.store, running.ref, "use postgres")
+    running.tick("x", " ")
+    running.turn(NEWS)
+
+    assert "use postgres" in plan.notes_in(running.copy.read("plan.md"))

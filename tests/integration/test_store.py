@@ -182,6 +182,30 @@ def test_a_claim_ends_with_the_state_and_nothing_can_be_written_under_it(store: 
     assert store.pull(REF, 0).files == {}
 
 
+def test_a_claim_that_the_server_forgot_in_a_crash_is_stale_under_the_next_one(store: Store) -> None:
+    enroll(store)
+    before = {name: store._redis.dump(name) for name in store._redis.scan_iter()}
+    first = claim(store)
+    store._redis.flushall()
+    for name, value in before.items():
+        store._redis.restore(name, 0, value)
+
+    second = claim(store)
+
+    assert (first.attempt, second.attempt) == (1, 1)
+    with pytest.raises(ClaimLost):
+        do(store, E.FINISH, token=first.token)
+    assert store.beat({REF: first.token}).lost == (REF,)
+    assert do(store, E.FINISH, token=second.token).state is S.DONE
+
+
+@pytest.mark.parametrize(("begun", "attempt"), [(0, 3), (2, 3), (4, 5)])
+def test_a_claim_is_for_an_attempt_after_those_that_have_begun(store: Store, begun: int, attempt: int) -> None:
+    enroll(store, attempt=2)
+
+    assert do(store, E.CLAIM, claim=True, begun=begun).attempt == attempt
+
+
 def test_the_token_of_an_earlier_claim_is_stale_under_a_later_one(store: Store) -> None:
     enroll(store)
     first = claim(store)
