@@ -151,19 +151,19 @@ def test_of_many_claims_at_once_one_wins(store: Store) -> None:
     refs = [enroll(store, Ref("p", f"t{number}")) for number in range(20)]
     barrier = threading.Barrier(4)
 
-    def claim_all(worker: int) -> list[Changed]:
-        won = []
+    def claim_all(worker: int) -> dict[Ref, int]:
+        won = {}
         barrier.wait()
         for ref in refs:
             with contextlib.suppress(Refused):
-                won.append(claim(store, ref, f"w:{worker}"))
+                won[ref] = claim(store, ref, f"w:{worker}").token
         return won
 
     with ThreadPoolExecutor(4) as pool:
-        won = [taken for some in pool.map(claim_all, range(4)) for taken in some]
+        won = [taken for some in pool.map(claim_all, range(4)) for taken in some.items()]
 
     assert len(won) == len(refs)
-    assert {record.token for record in store.records().values()} == {won[0].token}
+    assert {ref: record.token for ref, record in store.records().items()} == dict(won)
 
 
 @pytest.mark.parametrize("event", [E.FINISH, E.FAIL, E.GIVE_BACK, E.PARK, E.LIMIT, E.LOSE, E.CANCEL])
