@@ -77,6 +77,7 @@ class Storm:
         return [member.pid for member in self.observer.members() if member.role == kind]
 
 
+@pytest.mark.slice
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("isolation", list(Isolation))
 def test_nothing_is_lost_or_done_twice_whatever_is_killed(

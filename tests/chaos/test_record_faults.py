@@ -37,6 +37,7 @@ LONGER_THAN_A_DEAD_CLAIM_SECONDS = 5.5
 # -- files and tickets -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slice
 @BOTH
 def test_a_task_whose_folder_is_deleted_while_it_runs_ends_and_hurts_no_other(
     arena: Arena, observer: Observer, isolation: Isolation
@@ -58,6 +59,7 @@ def test_a_task_whose_folder_is_deleted_while_it_runs_ends_and_hurts_no_other(
     arena.box.run("ls")
 
 
+@pytest.mark.slice
 def test_a_torn_last_line_of_a_journal_is_mended(arena: Arena, observer: Observer) -> None:
     arena.add_worker("w1")
     ref = arena.send("t", counting(), SHARED)
@@ -88,6 +90,7 @@ def test_a_lost_ticket_is_sent_again(arena: Arena, observer: Observer, measured:
     well(arena, observer, *refs)
 
 
+@pytest.mark.slice
 def test_a_record_of_a_newer_version_is_left_alone(arena: Arena, observer: Observer) -> None:
     ref = arena.send("newer", counting(1), SHARED)
     path = arena.home("newer").path / taskdir.TASK

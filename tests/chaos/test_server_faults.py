@@ -149,6 +149,7 @@ def test_a_claim_that_the_server_forgot_in_a_crash_is_not_held_twice(
     assert not [*checks.never_twice(observer)]
 
 
+@pytest.mark.slice
 def test_a_tick_made_while_redis_forgets_is_in_the_journal(arena: Arena, observer: Observer) -> None:
     arena.add_worker("w1")
     refs = [

@@ -223,6 +223,7 @@ def test_a_second_sigterm_ends_a_worker_at_once(arena: Arena, observer: Observer
     arena.box.run("cancel", "t")
 
 
+@pytest.mark.slice
 @BOTH
 @pytest.mark.parametrize("victim", ["agent", "warden"])
 def test_a_killed_agent_or_warden_leaves_nothing_and_the_task_goes_on(
