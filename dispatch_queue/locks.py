@@ -26,6 +26,17 @@ def trying(home: Path, name: str) -> Iterator[bool]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def holding(home: Path, name: str) -> Iterator[None]:
+    """Wait for the lock, and hold it. For what takes no longer than to write a small file."""
+    handle = os.open(run_folder(home) / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def is_held(home: Path, name: str) -> bool:
     """Whether some process holds the lock right now."""
     with trying(home, name) as free:

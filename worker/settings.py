@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch_queue.config.load import load
+from dispatch_queue.config.schema import SLOTS
 from dispatch_queue.embedded import server_url
 from dispatch_queue.home import dispatch_home, host_name
 
 DRAIN_VARIABLE = "DISPATCH_DRAIN"  # as `dispatch worker --drain` sets it
-DEFAULT_SLOTS = 8  # agents mostly wait for their model, so more than cores
 PORT_BASE, PORTS_PER_SLOT = 20000, 20
 
 
@@ -44,7 +44,7 @@ def read_settings() -> Settings:
         home=home,
         host=host_name(),
         redis_url=config.redis.url or server_url(home),
-        slots=config.worker.slots or DEFAULT_SLOTS,
+        slots=config.worker.slots or SLOTS,
         drain_seconds=float(os.environ.get(DRAIN_VARIABLE) or config.worker.drain),
         quiet_seconds=float(config.worker.quiet_after),
         keep_days=config.worker.keep_days,

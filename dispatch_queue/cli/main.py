@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "flower": ("serve", "Run the monitoring pages."),
     "rebuild": ("rebuild", "Tell Redis again of all tasks, from their files."),
     "gc": ("gc", "Remove what is proven to be elsewhere, or ended long ago."),
+    "config": ("config", "Show, check and change the configuration."),
     "doctor": ("doctor", "Check this machine and say what to fix."),
     "demo": ("demo", "Show all of it on a small task, no account needed."),
 }

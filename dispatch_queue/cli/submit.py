@@ -229,14 +229,10 @@ def first_run_if_new(here: Here) -> None:
     """Without a config file: look for agent CLIs and write one."""
     if (here.home / "config.yaml").exists() or os.environ.get("DISPATCH_TASK_ID"):
         return
+    from dispatch_queue.cli.config import ask_default
     from dispatch_queue.config.firstrun import first_run
 
-    def ask(models: list[str]) -> str:
-        return str(
-            click.prompt("Which model should be the default?", type=click.Choice(models), default=models[0], err=True)
-        )
-
-    found = first_run(here.home, ask=ask if sys.stdin.isatty() and sys.stderr.isatty() else None)
+    found = first_run(here.home, ask=ask_default())
     for said in found.said:
         click.echo(said, err=True)
 

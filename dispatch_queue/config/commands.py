@@ -17,9 +17,11 @@ def words_of(command: str) -> tuple[str, ...]:
     try:
         words = tuple(shlex.split(command))
     except ValueError as error:
-        raise BadConfig(f"unclosed quote in the command `{command}`", hint="mend it in config.yaml") from error
+        raise BadConfig(
+            f"unclosed quote in the command `{command}`", hint="mend it in config.yaml; then: dispatch config check"
+        ) from error
     if not words:
-        raise BadConfig("a command is empty", hint="mend it in config.yaml")
+        raise BadConfig("a command is empty", hint="mend it in config.yaml; then: dispatch config check")
     return words
 
 

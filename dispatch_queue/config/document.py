@@ -82,6 +82,15 @@ def read(text: str) -> Document:
     return document
 
 
+def words_in(plain: Any) -> set[str]:
+    """Every key and scalar of a value."""
+    if isinstance(plain, dict):
+        return {*plain, *words_in(list(plain.values()))}
+    if isinstance(plain, list):
+        return set().union(*map(words_in, plain))
+    return {plain} if isinstance(plain, str) else set()
+
+
 def _syntax(error: yaml.MarkedYAMLError, text: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     if mark is None:

@@ -1,4 +1,4 @@
-"""Changes to `config.yaml`, as values, and carrying them out."""
+"""Changes to `config.yaml`, as values, and carrying them out: all of them or none."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AddModel:
-    """A model more. `backend` None: the one that its id and the CLIs found on this machine call for."""
+    """A model more, or another backend for one. `backend` None: what its id and the CLIs of this machine call for."""
 
     model: str
     backend: str | None = None
@@ -27,7 +27,7 @@ class SetDefault:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AddAlias:
-    """Makes an alias, or changes the one of that name. `prompt` is put before the worker's prompt."""
+    """Makes an alias, or changes the one of that name. `prompt` is put before the worker's; empty: as it was."""
 
     name: str
     model: str
@@ -41,16 +41,19 @@ class RemoveAlias:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Migrate:
-    """From the old `agents:` to backends, models and aliases."""
+    """From the old `agents:` to backends, models and aliases, with the models found on this machine."""
 
 
 Edit = AddModel | RemoveModel | SetDefault | AddAlias | RemoveAlias | Migrate
 
 
-def apply(home: Path, edits: Sequence[Edit]) -> list[str]:
+def apply(home: Path, edits: Sequence[Edit], *, path: str | None = None) -> list[str]:
     """Make all `edits` to `home/config.yaml`, one after the other, in one write; what was done, as sentences.
 
-    Raises BadConfig for a file that cannot be edited, BadInput for an edit that cannot be made; then the file is
-    as it was.
+    Where there is no file they are made to the one that the first run would write. CLIs are looked for on `path`
+    (default: PATH). Raises BadConfig for a file that cannot be edited, BadInput for an edit that cannot be made;
+    then the file is as it was.
     """
-    raise NotImplementedError
+    from dispatch_queue.config import editing  # reads YAML, which whoever only names an edit has no need of
+
+    return editing.carry_out(home, edits, path)

@@ -52,6 +52,24 @@ def load(home: Path, environ: Mapping[str, str] | None = None) -> Loaded:
 
 def read_text(home: Path) -> str | None:
     """The text of the config file; None where there is none. Raises BadConfig for what cannot be one."""
+    data = read_bytes(home)
+    return None if data is None else decoded(home, data)
+
+
+def decoded(home: Path, data: bytes) -> str:
+    """The text in the bytes of the config file, without a mark of their order. Raises BadConfig."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadConfig(
+            f"{shown(home)}:{line}: not UTF-8: byte {data[error.start]:#04x}",
+            hint="save the file as UTF-8",
+        ) from error
+
+
+def read_bytes(home: Path) -> bytes | None:
+    """The bytes of the config file; None where there is none. Raises BadConfig for what cannot be one."""
     path = home / CONFIG_NAME
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -59,7 +77,7 @@ def read_text(home: Path) -> str | None:
         if path.is_symlink():
             raise BadConfig(
                 f"{shown(home)}: is a link to `{path.readlink()}`, which does not exist",
-                hint="make that file, or remove the link: the next `dispatch` sets up a new file",
+                hint="make that file, or remove the link: dispatch config init",
             ) from None
         return None
     except OSError as error:
@@ -71,22 +89,15 @@ def read_text(home: Path) -> str | None:
             kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             raise BadConfig(
                 f"{shown(home)}: is {kind}",
-                hint="move it away: the next `dispatch` sets up a new file",
+                hint=_anew(home),
             )
         data = _bytes_of(handle, MAX_CONFIG_BYTES + 1)
     if len(data) > MAX_CONFIG_BYTES:
         raise BadConfig(
             f"{shown(home)}: is larger than {MAX_CONFIG_BYTES // 1024} KiB",
-            hint="move it away: the next `dispatch` sets up a new file",
+            hint=_anew(home),
         )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BadConfig(
-            f"{shown(home)}:{line}: not UTF-8: byte {data[error.start]:#04x}",
-            hint="save the file as UTF-8",
-        ) from error
+    return data
 
 
 def shown(home: Path) -> str:
@@ -95,6 +106,13 @@ def shown(home: Path) -> str:
     with contextlib.suppress(ValueError, RuntimeError):
         return f"~/{path.relative_to(Path.home())}"
     return str(path)
+
+
+def _anew(home: Path) -> str:
+    import shlex  # only here: every command imports this module
+
+    path = shlex.quote(str(home / CONFIG_NAME))
+    return f"move it away and make a new one: mv {path} {path}.broken && dispatch config init"
 
 
 @contextlib.contextmanager
@@ -127,7 +145,7 @@ def _checked(home: Path, text: str) -> tuple[Config, list[str]]:
     config, notices, problems = parse(text, shown(home))
     if problems:
         first, *others = problems
-        more = f"; {len(others)} more in the file" if others else ""
+        more = f"; {len(others)} more: dispatch config check" if others else ""
         raise BadConfig(f"{shown(home)}:{first.line}: {first.text}", hint=first.hint + more)
     _keep(home, text, config, notices)
     return config, notices

@@ -1,6 +1,7 @@
 """Checks the text of a config file and says, with line and key, what is wrong with it. The slow way: see `load`."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from dispatch_queue.config import document, rules
 from dispatch_queue.config.document import Document, Place, Problem, seen
 from dispatch_queue.config.schema import Alias, Backend, Config, LimitsSection, Model, RedisSection, WorkerSection
 
-OLD_FORMAT = "`agents:` is the old format; it works as before"
+OLD_FORMAT = "`agents:` is the old format; it works as before; to upgrade: dispatch config migrate"
 
 SECTIONS: Mapping[str, type] = {"redis": RedisSection, "worker": WorkerSection, "limits": LimitsSection}
 ENTRIES: Mapping[str, type] = {"backends": Backend, "models": Model, "aliases": Alias}
@@ -106,6 +107,11 @@ def _take_agents(read: Document, plain: dict[str, Any]) -> set[str]:
     return set(agents)
 
 
+@functools.cache
+def _adapter() -> pydantic.TypeAdapter[Config]:
+    return pydantic.TypeAdapter(Config)
+
+
 def _typed(read: Document, plain: dict[str, Any], old: set[str]) -> Config:
     def put(place: Place, what: str, hint: str) -> None:
         if place[0] in ("backends", "models") and len(place) > 1 and place[1] in old:
@@ -113,7 +119,7 @@ def _typed(read: Document, plain: dict[str, Any], old: set[str]) -> Config:
         read.problem(place, what, hint)
 
     try:
-        config = pydantic.TypeAdapter(Config).validate_python(plain)
+        config = _adapter().validate_python(plain)
     except pydantic.ValidationError as error:
         for detail in error.errors(include_url=False, include_context=False):
             put(detail["loc"], *_said(detail["type"], detail["loc"], detail["input"]))

@@ -19,6 +19,8 @@ from dispatch_queue.config.schema import (
 MODEL_ID = re.compile(MODEL_ID_PATTERN)
 ALIAS_NAME = re.compile(r"\w[\w.:/@+-]{0,99}")
 QUEUE_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # backends and pools: they name queues
+NAME_HINT = "use letters, digits and `.`, `_`, `-`"
+MODEL_ID_HINT = f"{NAME_HINT}, `:`, `/`, `@`, `+`"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 _OPERATOR = re.compile(r"[|&;<>]+|[0-9]?>&?[0-9]?")
@@ -56,7 +58,7 @@ def _backends(config: Config) -> Iterator[Broken]:
             yield place, "is built in and cannot be configured", "give your backend another name"
             continue
         if not QUEUE_WORD.fullmatch(name):
-            yield place, f"not a name for a backend: {seen(name)}", "use letters, digits and `.`, `_`, `-`"
+            yield place, f"not a name for a backend: {seen(name)}", NAME_HINT
         if backend.command is not None:
             for what, hint in command_faults(backend.command):
                 yield (*place, "command"), what, hint
@@ -72,14 +74,14 @@ def _models(config: Config) -> Iterator[Broken]:
     for name, model in config.models.items():
         place: Place = ("models", name)
         if not MODEL_ID.fullmatch(name):
-            yield place, f"not a model id: {seen(name)}", "use letters, digits and `.`, `_`, `-`, `:`, `/`, `@`, `+`"
+            yield place, f"not a model id: {seen(name)}", MODEL_ID_HINT
         if name == SHELL and model.backend != SHELL:
             yield place, "is built in and cannot be configured", "give your model another name"
         elif model.backend not in backends:
             yield (
                 (*place, "backend"),
                 f"unknown backend {seen(model.backend)}",
-                _instead(model.backend, backends, "add it under `backends:`"),
+                instead(model.backend, backends, "add it under `backends:`"),
             )
 
 
@@ -88,22 +90,27 @@ def _aliases(config: Config) -> Iterator[Broken]:
     for name, alias in config.aliases.items():
         place: Place = ("aliases", name)
         if not ALIAS_NAME.fullmatch(name):
-            yield place, f"not a name for an alias: {seen(name)}", "use letters, digits and `.`, `_`, `-`"
+            yield place, f"not a name for an alias: {seen(name)}", NAME_HINT
         if name.casefold() in models:
-            yield place, f"is the name of the model `{models[name.casefold()]}`", "give the alias another name"
+            fix = f"give it another name, or: dispatch config alias {shlex.quote(name)} --remove"
+            yield place, f"is the name of the model `{models[name.casefold()]}`", fix
         elif alias.model in config.aliases:
             target = config.aliases[alias.model].model
-            yield (*place, "model"), f"{seen(alias.model)} is an alias, not a model", f"write its model, `{target}`"
+            yield (
+                (*place, "model"),
+                f"{seen(alias.model)} is an alias, not a model",
+                f"dispatch config alias {shlex.quote(name)} {shlex.quote(target)}",
+            )
         elif alias.model not in config.models and alias.model != SHELL:
-            fix = f"add `{alias.model}` under `models:`"
-            yield (*place, "model"), f"unknown model {seen(alias.model)}", _instead(alias.model, config.models, fix)
+            fix = adding(alias.model)
+            yield (*place, "model"), f"unknown model {seen(alias.model)}", instead(alias.model, config.models, fix)
 
 
 def _default(config: Config) -> Iterator[Broken]:
     known = [*config.models, *config.aliases, SHELL]
     if config.default is not None and config.default not in known:
-        fix = "write one of `models:` or `aliases:` there"
-        yield ("default",), f"unknown model {seen(config.default)}", _instead(config.default, known, fix)
+        fix = "dispatch config default NAME"
+        yield ("default",), f"unknown model {seen(config.default)}", instead(config.default, known, fix)
 
 
 def _worker(config: Config) -> Iterator[Broken]:
@@ -118,12 +125,12 @@ def _worker(config: Config) -> Iterator[Broken]:
         if least is not None and least < 0:
             yield ("worker", name), f"must be 0 or more, not `{least}`", "leave it out for the default"
     if not QUEUE_WORD.fullmatch(worker.pool) or worker.pool == "host":
-        yield ("worker", "pool"), f"not a name for a pool: {seen(worker.pool)}", "use letters, digits and `.`, `_`, `-`"
+        yield ("worker", "pool"), f"not a name for a pool: {seen(worker.pool)}", NAME_HINT
     known = [*config.backends, *KNOWN_BACKENDS]
     for number, name in enumerate(worker.backends or ()):
         if name not in known:
             fix = "add it under `backends:`"
-            yield ("worker", "backends", number), f"unknown backend {seen(name)}", _instead(name, known, fix)
+            yield ("worker", "backends", number), f"unknown backend {seen(name)}", instead(name, known, fix)
 
 
 def _limits(config: Config) -> Iterator[Broken]:
@@ -134,7 +141,7 @@ def _limits(config: Config) -> Iterator[Broken]:
             if most < 1:
                 yield place, f"must be 1 or more, not `{most}`", "leave it out for no limit"
             if known is not None and name not in known:
-                yield place, f"unknown {section[:-1]} {seen(name)}", _instead(name, known, f"see `{section}:`")
+                yield place, f"unknown {section[:-1]} {seen(name)}", instead(name, known, f"see `{section}:`")
 
 
 def _fallback(config: Config) -> Iterator[Broken]:
@@ -142,12 +149,12 @@ def _fallback(config: Config) -> Iterator[Broken]:
     for name, others in config.fallback.items():
         place: Place = ("fallback", name)
         if name not in known:
-            yield place, f"unknown model {seen(name)}", _instead(name, known, f"add `{name}` under `models:`")
+            yield place, f"unknown model {seen(name)}", instead(name, known, adding(name))
         for number, other in enumerate(others):
             if other == name:
                 yield (*place, number), f"{seen(name)} cannot take over from itself", "take it out of the list"
             elif other not in known:
-                fix = _instead(other, known, f"add `{other}` under `models:`")
+                fix = instead(other, known, adding(other))
                 yield (*place, number), f"unknown model {seen(other)}", fix
 
 
@@ -167,6 +174,12 @@ def command_faults(command: str) -> Iterator[tuple[str, str]]:
             yield f"{seen(word)} puts the prompt inside other text", "let `{prompt}` be a word of its own"
 
 
-def _instead(name: str, known: Iterable[str], otherwise: str) -> str:
+def instead(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The fix for a name that is not known."""
     near = nearest(name, known)
-    return f"did you mean `{near}`? If not, {otherwise}" if near else otherwise
+    return f"did you mean `{near}`? If not: {otherwise}" if near else otherwise
+
+
+def adding(model: str) -> str:
+    """The command that adds a model, if it can be one."""
+    return f"dispatch config add-model {model}" if MODEL_ID.fullmatch(model) else "name a model of the file"

@@ -11,6 +11,7 @@ from typing import Any
 
 SHELL = "shell"  # the model and the backend that exist without being written in the file
 KNOWN_BACKENDS = ("claude", "codex", "cursor", SHELL)  # those that need no `command`
+SLOTS = 8  # of a worker; agents mostly wait for their model, so more than cores
 QUESTION_TIMEOUT_SECONDS = 180.0
 DRAIN_SECONDS = 5.0
 QUIET_AFTER_SECONDS = 600.0

@@ -149,7 +149,7 @@ def test_an_answer_that_is_no_model_writes_nothing(home: Path, put: Put) -> None
 def test_with_nothing_found_nothing_is_written_and_it_is_said_what_to_install(home: Path, put: Put) -> None:
     ran = first_run(home, path=put())
 
-    assert (ran.found, ran.models, ran.default, ran.written) == ({}, {}, None, None)
+    assert (ran.models, ran.default, ran.written) == ({}, None, None)
     assert not home.exists()
     assert len(ran.said) == 1
     assert all(word in ran.said[0] for word in ("Claude Code", "Codex", "Cursor", "--model shell"))
@@ -185,7 +185,7 @@ def test_a_cursor_that_lists_nothing_is_left_out_with_the_reason(home: Path, put
     ran = first_run(home, path=put(agent=script, claude=""))
 
     assert default_in(home) == "opus"
-    assert list(ran.found) == ["claude"]
+    assert set(ran.models.values()) == {"claude"}
     assert ran.said[0] == f"`agent models` listed nothing ({why}), so Cursor is left out: try `agent login`."
 
 

@@ -158,7 +158,7 @@ agents:
     assert loaded.config.models == {"harvey": Model("harvey"), "claude": Model("claude")}
     assert loaded.config.command_of("harvey") == 'agent -p --force --model gpt-5 --workspace "$(pwd)"'
     assert len(loaded.notices) == 1
-    assert loaded.notices[0].endswith("it works as before")
+    assert loaded.notices[0].endswith("it works as before; to upgrade: dispatch config migrate")
     assert "config.yaml:3: " in loaded.notices[0]
 
 
@@ -278,7 +278,7 @@ def test_the_first_of_several_problems_is_told_and_the_others_counted(home: Path
     error = refused(home, "worker: {slots: 0, drain: -1}\ndefault: x\n")
 
     assert ":1: worker.drain: " in error.message
-    assert str(error.hint).endswith("; 2 more in the file")
+    assert str(error.hint).endswith("; 2 more: dispatch config check")
 
 
 BOMB = "l0: &l0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
