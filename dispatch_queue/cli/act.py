@@ -43,7 +43,7 @@ def answer(task: str, words: tuple[str, ...]) -> int:
     except StoreDown as error:
         click.echo(f"Answered question {chosen} of `{home.id}`, in its files only: {error.message}", err=True)
         click.echo(
-            "hint: the answer is sent as soon as Redis is back and a worker or command of dispatch runs", err=True
+            "\nhint: the answer is sent as soon as Redis is back and a worker or command of dispatch runs", err=True
         )
         return Exit.UNREACHABLE
     click.echo(f"Answered question {chosen} of `{home.id}`.")
@@ -101,6 +101,6 @@ def each(here: Here, tasks: Sequence[str], act: Callable[[TaskDir, Ref], str]) -
         except DispatchError as error:
             click.echo(f"error: {error.message}", err=True)
             if error.hint:
-                click.echo(f"hint: {error.hint}", err=True)
+                click.echo(f"\nhint: {error.hint}", err=True)
             worst = Exit.FAILED
     return worst

@@ -113,7 +113,7 @@ class Here:
             if not embedded.worker_lives(self.home):
                 log = self.home / "run/worker.log"
                 click.echo(f"warning: the local worker does not run; its last words are in {log}", err=True)
-                click.echo("hint: dispatch up", err=True)
+                click.echo("\nhint: dispatch up", err=True)
         from dispatch_queue.mirror import reconcile
 
         try:

@@ -1,5 +1,6 @@
 """submit: the front door. Writes a plan, sends a ticket, says what was dispatched, and returns."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -25,16 +26,16 @@ _PROGRAMS = {"claude": "claude", "codex": "codex", "cursor": "agent"}  # of back
 
 
 def read_plan(name: str) -> bytes:
-    """The bytes of a plan file, or of standard input for `-`. Raises BadInput."""
+    """The bytes of a plan file, or of standard input for `-`. Raises BadInput, for what is no plan too."""
     try:
-        if name == "-":
-            return sys.stdin.buffer.read(plan.LIMIT_BYTES + 1)
-        with open(name, "rb") as stream:
-            return stream.read(plan.LIMIT_BYTES + 1)
+        with open(name, "rb") if name != "-" else contextlib.nullcontext(sys.stdin.buffer) as stream:
+            data = stream.read(plan.LIMIT_BYTES + 1)
     except OSError as error:
         raise BadInput(
             f"--plan {name}: {error.strerror}", hint="name a file with a checklist: lines `- [ ] step`"
         ) from error
+    plan.parse(data, name="standard input" if name == "-" else name)
+    return data
 
 
 def isolation(worktree: bool, shared: bool, prompt: str) -> Isolation:

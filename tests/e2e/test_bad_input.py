@@ -84,14 +84,14 @@ def bare(own_folder: Path) -> Iterator[Sandbox]:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        pytest.param(b"", "plan.md: is empty", id="empty"),
-        pytest.param(b"\n\n \n", "plan.md: is empty", id="blank"),
+        pytest.param(b"", ": is empty", id="empty"),
+        pytest.param(b"\n\n \n", ": is empty", id="blank"),
         pytest.param(b"# A title\n\nand text\n", "no items", id="without items"),
-        pytest.param(bytes(range(256)) * 100, "plan.md", id="binary"),
+        pytest.param(bytes(range(256)) * 100, "UTF-8", id="binary"),
         pytest.param(b"- [ ] step\xff\n", "UTF-8", id="not UTF-8"),
-        pytest.param(b"- [ ] step\x00\n", "plan.md", id="with NUL"),
+        pytest.param(b"- [ ] step\x00\n", "NUL", id="with NUL"),
         pytest.param(b"- [ ] step\n" * MIB, "the limit is 1048576", id="11 MB"),
-        pytest.param(b"- [ ] step\n- [X ] other\n", "plan.md:2: unknown mark", id="with an unknown mark"),
+        pytest.param(b"- [ ] step\n- [X ] other\n", ":2: unknown mark", id="with an unknown mark"),
     ],
 )
 @pytest.mark.parametrize("way", ["file", "stdin"])
@@ -104,7 +104,7 @@ def test_a_plan_that_is_none_is_refused_with_its_line(bare: Sandbox, content: by
     else:
         done = bare.run(*SHELL, "--plan", "-", input=content, check=False)
 
-    refused(done, 2, text, "hint: ")
+    refused(done, 2, text, "hint: ", f"error: {plan if way == 'file' else 'standard input'}:")
     assert tree(bare.project) == []
 
 
