@@ -40,6 +40,33 @@ class Usage:
         return ", ".join([*turns, f"{self.input_tokens} tokens in{cached}, {self.output_tokens} out", cost])
 
 
+_OF_A_RUN = {
+    "input_tokens": ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
+    "cached_tokens": ("cache_read_input_tokens",),
+    "output_tokens": ("output_tokens",),
+}
+_OF_A_MODEL = {
+    "input_tokens": ("inputTokens", "cacheCreationInputTokens", "cacheReadInputTokens"),
+    "cached_tokens": ("cacheReadInputTokens",),
+    "output_tokens": ("outputTokens",),
+}
+
+
+def of_claude(result: Mapping[str, Any]) -> Usage:
+    """What a `result` of claude's tells. Raises AttributeError, TypeError for one of another shape.
+
+    Its `usage` is of one run only, and without the request that broke a cap; its `modelUsage` and cost are of all.
+    """
+    models = list((result.get("modelUsage") or {}).values())
+    used, names = (models, _OF_A_MODEL) if models else ([result.get("usage") or {}], _OF_A_RUN)
+    facts = {
+        fact: sum(each.get(key, 0) for each in used for key in keys)
+        for fact, keys in names.items()
+        if any(key in each for each in used for key in keys)
+    }
+    return Usage.read({**facts, "cost_usd": result.get("total_cost_usd"), "turns": result.get("num_turns")})
+
+
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < _MOST else None
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from dispatch_queue import when
 from dispatch_queue.oneline import in_one_line, of_call, of_command
-from dispatch_queue.usage import Usage
+from dispatch_queue.usage import Usage, of_claude
 
 RESULT_LINES = 3
 _SAID_LINES, _SAID_CHARS = 40, 4000
@@ -110,31 +110,14 @@ def _stream_end(event: Event) -> list[Told]:
     denied = [
         Told("denied", of_call(one["tool_name"], one["tool_input"])) for one in event.get("permission_denials", ())
     ]
-    usage = _claude_usage(event)
+    usage = of_claude(event)
     if not event["is_error"]:
         return [*denied, Told("end", f"done: {usage.words()}")]
     status = event.get("api_error_status")
-    why = [Told("error", _said(event["result"]))] if event.get("result") else []
+    said = event.get("result") or "\n".join(event.get("errors") or ())
+    why = [Told("error", _said(said))] if said else []
     how = f" ({status})" if status else "" if why else f" ({event['subtype']})"
     return [*denied, *why, Told("end", f"failed{how}: {usage.words()}")]
-
-
-_CLAUDE_INPUT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-
-
-def _claude_usage(event: Event) -> Usage:
-    """What a result says was used; nothing for one of Cursor's."""
-    used = event.get("usage")
-    if not used:
-        return Usage()
-    facts = {
-        "input_tokens": sum(used.get(key, 0) for key in _CLAUDE_INPUT),
-        "cached_tokens": used.get("cache_read_input_tokens"),
-        "output_tokens": used.get("output_tokens"),
-        "cost_usd": event.get("total_cost_usd"),
-        "turns": event.get("num_turns"),
-    }
-    return Usage.read(facts)
 
 
 def _cursor_call(call: Event) -> tuple[str, Event, Event]:

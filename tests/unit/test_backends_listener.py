@@ -35,7 +35,8 @@ def listener(kind: str) -> Listener:
 def heard(name: str) -> Listener:
     """A listener that was fed with a recorded output."""
     made = listener(name.split("-")[0])
-    made.feed((DATA / f"{name}.jsonl").read_bytes())
+    (path,) = DATA.glob(f"{name}.*")
+    made.feed(path.read_bytes())
     return made
 
 
@@ -51,6 +52,10 @@ def heard(name: str) -> Listener:
         ("claude-overloaded", Failure.OVERLOADED, "API Error: 529 Overloaded."),
         ("claude-error", Failure.OVERLOADED, "API Error: 500 Internal server error."),
         ("claude-credit", Failure.CREDIT, "Credit balance is too low"),
+        ("claude-turns", Failure.BUDGET, "its turns are used up"),
+        ("claude-cost", Failure.BUDGET, "what it may cost is used up"),
+        ("claude-session", Failure.SESSION, "No conversation found with session ID: 0b0b0b0b"),
+        ("claude-root", Failure.ROOT, "--dangerously-skip-permissions cannot be used with root/sudo privileges"),
         ("claude-network", Failure.NETWORK, "API Error: No internet route"),
         ("codex-auth", Failure.AUTH, "unexpected status 401 Unauthorized: Incorrect API key provided"),
         ("codex-model", Failure.MODEL, "The model `nope` does not exist or you do not have access to it."),
@@ -60,6 +65,8 @@ def heard(name: str) -> Listener:
         ("codex-overloaded", Failure.OVERLOADED, "Selected model is at capacity. Please try a different model."),
         ("codex-error", Failure.OVERLOADED, "We\u2019re currently experiencing high demand"),
         ("codex-network", Failure.NETWORK, "Reconnecting... waiting for network"),
+        ("codex-session", Failure.SESSION, "Error: thread/resume: thread/resume failed: no rollout found for thread"),
+        ("codex-option", Failure.AGENT, "For more information, try '--help'."),
     ],
 )  # fmt: skip
 def test_a_recorded_failure_is_told_by_its_kind_and_in_the_clis_words(name: str, kind: Failure, text: str) -> None:
@@ -150,22 +157,20 @@ def test_a_cursor_run_tells_its_session_and_what_it_did() -> None:
     assert made.fault(0) is None
 
 
-def test_a_cap_that_claude_reached_is_a_budget() -> None:
-    made = listener("claude")
-    result = json.loads((DATA / "claude-done.jsonl").read_text().splitlines()[-1])
+def test_a_cli_that_a_shell_did_not_find_is_missing() -> None:
+    assert heard("claude-missing").fault(127) == Fault(Failure.MISSING, "env: 'claude': No such file or directory")
 
-    made.feed(json.dumps(result | {"subtype": "error_max_turns", "is_error": True}).encode())
 
-    assert made.fault(1) == Fault(Failure.BUDGET, "its turns are used up")
+def test_what_claude_used_up_to_a_cap_has_the_request_that_broke_it() -> None:
+    usage = heard("claude-cost").report.usage
+
+    assert usage == Usage(input_tokens=900030, cached_tokens=30, output_tokens=25, cost_usd=3.600506, turns=1)
 
 
 @pytest.mark.parametrize(
     ("kind", "code", "output", "failure"),
     [
-        ("claude", 1, b"--skip cannot be used with root/sudo privileges\n", Failure.ROOT),
-        ("claude", 127, b"env: 'claude': No such file or directory\n", Failure.MISSING),
         ("cursor", 1, b"Error: Not logged in.\nPlease run agent login\n", Failure.AUTH),
-        ("codex", 2, b"error: unexpected argument '--full-auto' found\n", Failure.AGENT),
         ("codex", 3, b"", Failure.AGENT),
         ("codex", None, b"", Failure.AGENT),
         ("codex", 0, b"429 Too Many Requests\n", None),
@@ -214,7 +219,9 @@ JSON = st.recursive(
 @given(data=st.data())
 def test_a_line_of_another_shape_is_passed_over(kind: str, data: st.DataObject) -> None:
     made = listener(kind)
-    lines = [json.loads(line) for name in sorted(DATA.glob(f"{kind}-*")) for line in name.read_text().splitlines()]
+    lines = [
+        json.loads(line) for name in sorted(DATA.glob(f"{kind}-*.jsonl")) for line in name.read_text().splitlines()
+    ]
     line = dict(data.draw(st.sampled_from([*lines, *CURSOR])))
     line[data.draw(st.sampled_from(sorted(line)))] = data.draw(JSON)
 

@@ -8,7 +8,7 @@ from typing import Any
 from dispatch_queue.config import clis
 from dispatch_queue.config.commands import has_option
 from dispatch_queue.oneline import in_one_line, of_call
-from dispatch_queue.usage import Usage
+from dispatch_queue.usage import of_claude
 from worker.backends import account
 from worker.backends.base import Kind, Order, Recipe
 from worker.backends.failures import Failure, Fault, fault_of
@@ -78,7 +78,7 @@ def read(line: Line, now: datetime) -> Heard | None:
         case "result", _:
             return Heard(
                 session=line["session_id"],
-                usage=_usage(line),
+                usage=of_claude(line),
                 denials=tuple(
                     of_call(denied["tool_name"], denied["tool_input"]) for denied in line["permission_denials"]
                 ),
@@ -95,17 +95,6 @@ def _activity(content: list[Mapping[str, Any]]) -> str | None:
         elif part["type"] == "text":
             said = in_one_line(part["text"])
     return said
-
-
-def _usage(line: Line) -> Usage:
-    used = line["usage"]
-    return Usage(
-        input_tokens=used["input_tokens"] + used["cache_creation_input_tokens"] + used["cache_read_input_tokens"],
-        cached_tokens=used["cache_read_input_tokens"],
-        output_tokens=used["output_tokens"],
-        cost_usd=line.get("total_cost_usd"),
-        turns=line.get("num_turns"),
-    )
 
 
 def _fault(line: Line, now: datetime) -> Fault:
