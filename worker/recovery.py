@@ -81,7 +81,8 @@ def recover(fault: Fault, setting: Setting, now: datetime) -> Verdict:
         return Verdict(Event.GIVE_BACK, f"a fresh session begins: {fault.text}")
     passing = fault.kind in PAUSES
     if passing and setting.stalls < MOST_STALLS:
-        again = now + PAUSES[fault.kind].after(setting.stalls)
+        over = fault.until is not None and fault.until <= now  # while the CLI was at its end
+        again = now + PAUSES[Failure.RATE if over else fault.kind].after(setting.stalls)
         said = f"{setting.backend}: {fault.kind}, again at {when.clock(again)}: {fault.text}"
         return Verdict(Event.LIMIT, said, until=stamp(again), stalls=setting.stalls + 1)
     said = f"{REASONS[fault.kind]}: {fault.text}"

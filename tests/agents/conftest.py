@@ -74,14 +74,15 @@ def box(sandbox: Sandbox, model: Model) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def configure(box: Sandbox) -> None:
-    """Write a config.yaml with both CLIs as they are, and some models."""
+def configure(box: Sandbox, **sections: object) -> None:
+    """Write a config.yaml with both CLIs as they are, some models, and `sections`."""
     config = {
         "default": "opus",
         "models": {model: {"backend": backend} for backend, models in MODELS.items() for model in models},
         "worker": {"slots": 4},
+        **sections,
     }
-    box.home.mkdir(mode=0o700)
+    box.home.mkdir(mode=0o700, exist_ok=True)
     (box.home / "config.yaml").write_text(json.dumps(config, indent=2))  # JSON is YAML
 
 

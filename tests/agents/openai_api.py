@@ -1,7 +1,7 @@
 """OpenAI's Responses API, as far as codex uses it: a request read as a conversation, a turn as a stream of events.
 
-codex's shell is two tools: `exec_command` waits 30 s at most and then names a session, in which `write_stdin` with
-nothing to write waits on. Here one turn of a script is all of it: `events` goes on waiting by itself.
+codex's shell is two tools: `exec_command` waits for a while, then names a session, in which `write_stdin` with nothing
+to write waits on. Here one turn of a script is all of it: `events` goes on waiting by itself.
 """
 
 import json
@@ -20,7 +20,7 @@ USED = {
     "output_tokens_details": {"reasoning_tokens": 0},
     "total_tokens": 240,
 }
-LONGEST_WAIT_MS = 300_000  # codex caps it itself
+FIRST_WAIT_MS, NEXT_WAIT_MS = 1_000, 300_000  # codex takes 30 s and 5 min at most
 
 _RUNNING = re.compile(r"^Process running with session ID (\d+)$", re.MULTILINE)
 
@@ -72,12 +72,12 @@ def events(turn: Run | Say | None, sent: Conversation) -> bytes:
     item: dict[str, object]
     match turn:
         case Run(command):
-            item = _call("exec_command", {"cmd": command, "yield_time_ms": LONGEST_WAIT_MS})
+            item = _call("exec_command", {"cmd": command, "yield_time_ms": FIRST_WAIT_MS})
         case Say(text):
             content = [{"type": "output_text", "text": text}]
             item = {"type": "message", "role": "assistant", "id": f"msg_{uuid.uuid4().hex}", "content": content}
         case None:
-            item = _call("write_stdin", {"session_id": waits_for(sent), "yield_time_ms": LONGEST_WAIT_MS})
+            item = _call("write_stdin", {"session_id": waits_for(sent), "yield_time_ms": NEXT_WAIT_MS})
     response = f"resp_{uuid.uuid4().hex}"
     told: list[dict[str, object]] = [
         {"type": "response.created", "response": {"id": response}},

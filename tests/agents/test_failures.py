@@ -7,11 +7,12 @@ import pytest
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.states import State
 from tests.agents.commands import END, FINISH, TICK
-from tests.agents.conftest import Cli
+from tests.agents.conftest import Cli, configure
 from tests.agents.refusals import FAR_SECONDS, REFUSALS, limit
-from tests.agents.script import Model
+from tests.agents.script import Model, Run
 from tests.support.sandbox import Sandbox
-from tests.support.tasks import await_state, copy_of, result_of, states_of, submit
+from tests.support.tasks import await_state, copy_of, result_of, state_of, states_of, submit
+from tests.support.waiting import wait_for
 
 S = State
 WITHIN_SECONDS = 90.0
@@ -69,3 +70,36 @@ def test_a_limit_with_a_time_is_waited_for_by_all_tasks_of_the_account(box: Sand
     assert model.of("other") == []
     box.run("release", task, "--now")
     await_state(box, task, S.DONE, limit=WITHIN_SECONDS)
+
+
+def test_another_cli_goes_on_where_the_first_was_refused(box: Sandbox, model: Model) -> None:
+    configure(box, fallback={"opus": ["gpt-5.3-codex"]})
+    half = [Run("echo half > work"), TICK, REFUSALS["claude"]["auth"]]
+    model.plays("work", half, [Run("echo whole >> work"), *WORK])
+
+    task = submit(box, "--worktree", "--name", "work", items=("Begin", "End"), model="opus")
+
+    await_state(box, task, S.DONE, limit=WITHIN_SECONDS)
+    assert [result_of(box, task, attempt)["backend"] for attempt in (1, 2)] == ["claude", "codex"]
+    assert box.git("show", "dispatch/work:work") == "half\nwhole"
+    assert "1 of 2 items are checked" in model.of(task)[-1].prompts[-1]
+
+
+@pytest.mark.parametrize(
+    ("cap", "lifted"), [(("--max-turns", "2"), ("--max-turns", "0")), (("--max-cost", "0.001"), ("--max-cost", "0"))]
+)
+def test_claude_stops_at_a_cap_and_goes_on_in_its_session_without_it(
+    box: Sandbox, model: Model, cap: tuple[str, str], lifted: tuple[str, str]
+) -> None:
+    model.plays("work", [Run("echo one"), Run("echo two"), Run("echo three"), END], WORK)
+
+    task = submit(box, *cap, "--name", "work", "--item", "Work", model="opus")
+    await_state(box, task, S.FAILED, limit=WITHIN_SECONDS)
+    assert result_of(box, task)["failure"]["kind"] == "budget"
+    assert reason_of(box, task).startswith("budget: ")
+    assert len(model.of(task)) == 2
+
+    box.run("retry", task, *lifted)
+    await_state(box, task, S.QUEUED, S.RUNNING, S.DONE)
+    wait_for(lambda: state_of(box, task) is S.DONE, "the retry to be done", WITHIN_SECONDS)
+    assert len(model.sessions(task)) == 1

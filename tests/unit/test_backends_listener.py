@@ -246,6 +246,8 @@ def test_binary_and_endless_lines_are_passed_over() -> None:
     [
         ("You've hit your limit · resets 4:11pm (UTC)", "2026-11-23T16:11"),
         ("You've hit your limit · resets 9am (UTC)", "2026-11-24T09:00"),
+        ("or try again at 1:30 PM (UTC).", "2026-11-23T13:31"),
+        ("or try again at 1:29 PM (UTC).", "2026-11-24T13:29"),
         ("resets 12am (UTC)", "2026-11-24T00:00"),
         ("resets 12:05pm (UTC)", "2026-11-24T12:05"),
         ("resets 3:24pm (America/New_York)", "2026-11-23T20:24"),

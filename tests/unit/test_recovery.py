@@ -65,11 +65,19 @@ def test_to_be_held_back_does_not_make_the_limit_longer() -> None:
     assert (verdict.until, verdict.hold) == (stamp(NOW), ("account/opus", stamp(NOW)))
 
 
-@pytest.mark.parametrize("until", [NOW, NOW - timedelta(seconds=1), NOW + LONGEST_LIMIT + timedelta(seconds=1), None])
+@pytest.mark.parametrize("until", [NOW + LONGEST_LIMIT + timedelta(seconds=1), None])
 def test_a_limit_without_a_time_to_believe_is_tried_again_and_holds_nobody(until: datetime | None) -> None:
     verdict = recover(Fault(Failure.LIMIT, "usage limit", until), BACKED, NOW)
 
     assert (verdict.event, verdict.until) == (Event.LIMIT, stamp(NOW + PAUSES[Failure.LIMIT].first))
+    assert verdict.hold is None
+
+
+@pytest.mark.parametrize("until", [NOW, NOW - timedelta(seconds=1)])
+def test_a_limit_that_ended_meanwhile_is_tried_again_soon(until: datetime) -> None:
+    verdict = recover(Fault(Failure.LIMIT, "usage limit", until), BACKED, NOW)
+
+    assert (verdict.event, verdict.until) == (Event.LIMIT, stamp(NOW + PAUSES[Failure.RATE].first))
     assert verdict.hold is None
 
 

@@ -87,6 +87,7 @@ def fault_of(text: str, now: datetime) -> Fault:
     return Fault(kind, in_one_line(text, MAX_TEXT_CHARS), resets_at(text, now) if kind is Failure.LIMIT else None)
 
 
+_MINUTE = timedelta(minutes=1)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _AT = re.compile(
     r"(?:resets|again)(?: at)? "
@@ -119,7 +120,10 @@ def _at(found: re.Match[str], now: datetime) -> datetime:
     hour = int(found["hour"]) % 12 + (12 if found["half"].lower() == "pm" else 0)
     at = here.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
     if found["month"] is None:
-        return at if at > here else at + timedelta(days=1)
+        if at > here:
+            return at
+        # It is told to the minute, so it may be later in this one.
+        return at + (_MINUTE if here - at < _MINUTE else timedelta(days=1))
     month = _MONTHS.index(found["month"].lower()) + 1
     at = at.replace(year=int(found["year"] or at.year), month=month, day=int(found["day"]))
     return at if at > here or found["year"] else at.replace(year=at.year + 1)
