@@ -127,7 +127,7 @@ def prepare(
         caps=caps,
     )
     command = Command(argv=made.argv, cwd=place.path, env=made.env, stdin=made.stdin)
-    return Prepared(task, place, live, command, hears(), resumed=session is not None, notices=made.notices)
+    return Prepared(task, place, live, command, hears(), resumed=session in made.argv, notices=made.notices)
 
 
 def lay_down(home: TaskDir, live: TaskDir) -> None:

@@ -1,7 +1,5 @@
 """The first minutes with the real CLIs."""
 
-
-
 from dispatch_queue.states import State
 from tests.agents.commands import END, FINISH, TICK
 from tests.agents.conftest import Cli

@@ -106,6 +106,10 @@ def test_codex_carries_a_session_on() -> None:
     assert started("codex", model="o3", session="abc").argv[-5:] == ("-m", "o3", "resume", "abc", "-")
 
 
+def test_cursor_carries_no_session_on() -> None:
+    assert "abc" not in started("cursor", session="abc").argv
+
+
 def test_cursor_takes_its_prompt_as_an_argument() -> None:
     made = started("cursor", model="composer-1.5")
 

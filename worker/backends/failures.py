@@ -51,7 +51,13 @@ _SIGNS = tuple(
         (Failure.CREDIT, ["credit balance", "quota exceeded", "insufficient_quota", "exceeded your current quota"]),
         (Failure.LIMIT, ["usage limit", r"hit your (?:\S+ )?limit", "usage_limit", "resource_exhausted"]),
         (Failure.RATE, [r"\b429\b", "rate.?limit", "too many requests"]),
-        (Failure.MODEL, [r"model\b.{0,90}(?:does not exist|not found|may not exist|not available)", "model_not_found"]),
+        (
+            Failure.MODEL,
+            [
+                r"model\b.{0,90}(?:does not exist|not found|may not exist|not available)",
+                *("model_not_found", "cannot use this model"),
+            ],
+        ),
         (
             Failure.OVERLOADED,
             ["overloaded", "at capacity", "high demand", r"(?:status|error):? \(?(?:500|502|503|504|529)\b"],
