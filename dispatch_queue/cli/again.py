@@ -1,6 +1,8 @@
 """retry, requeue: a finished task once more."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -27,6 +29,7 @@ def _numbers(given: tuple[str, ...]) -> list[int]:
 @click.option("--skip", multiple=True, metavar="N", help="Check item N without doing it; repeat it, or 2,3.")
 @click.option("--max-turns", type=click.IntRange(min=0), metavar="N", help="With those so far; 0: without a cap.")
 @click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="With that so far; 0: without a cap.")
+@click.option("--make-default", is_flag=True, help="With --model: it is your default from now on.")
 def retry(
     task: str,
     model: str | None,
@@ -34,12 +37,40 @@ def retry(
     skip: tuple[str, ...],
     max_turns: int | None,
     max_cost: float | None,
+    make_default: bool,
 ) -> int:
     """Queue a failed, cancelled or done TASK again, from its first unchecked item."""
     here = Here()
     home = here.task(task)
+    if make_default and model is None:
+        raise BadInput("--make-default says that --model is the default from now on", hint="name it: --model M")
     here.reconcile(home.id)
-    numbers = _numbers(skip)
+    caps = {name: most for name, most in (("max_turns", max_turns), ("max_cost_usd", max_cost)) if most is not None}
+    click.echo(queue_again(here, home, model=model, from_start=from_start, skip=_numbers(skip), caps=caps))
+    unfinished = _not_done(home)
+    if unfinished:
+        click.echo(f"note: it no longer waits for {', '.join(unfinished)}", err=True)
+    if make_default and model is not None:
+        from dispatch_queue.config.edit import SetDefault, apply
+
+        for said in apply(here.home, [SetDefault(model)]):
+            click.echo(said)
+    return Exit.DONE
+
+
+def queue_again(
+    here: Here,
+    home: TaskDir,
+    *,
+    model: str | None = None,
+    from_start: bool = False,
+    skip: Sequence[int] = (),
+    caps: Mapping[str, int | float] = again.NO_CAPS,
+) -> str:
+    """Queue a finished task again, as `again.retry`; what was done, as a sentence.
+
+    Raises UnknownModel, BadConfig, BadInput, Refused, StoreDown.
+    """
     chosen = None
     fallback: tuple[str, ...] = ()
     if model is not None:
@@ -49,23 +80,15 @@ def retry(
         choice = choose(here.config, "", model)
         check_command(here, choice.backend)
         chosen, fallback = (choice.model, choice.backend, choice.prompt_addition), here.config.fallback_of(choice.model)
-    caps = {name: most for name, most in (("max_turns", max_turns), ("max_cost_usd", max_cost)) if most is not None}
-    standing = home.standing()
-    turns = standing.max_turns if max_turns is None else max_turns
-    cost = standing.max_cost_usd if max_cost is None else max_cost
-    now = current(home.task(), dataclasses.replace(standing, max_turns=turns, max_cost_usd=cost))
+    now = current(home.task(), dataclasses.replace(home.standing(), **dict[str, Any](caps)))
     check(here.config, chosen[1] if chosen else now.backend, caps_of(now), list(here.config.models))
     store, ref = here.store(), here.ref(home)
     from dispatch_queue.mirror import enroll, sync
 
     enroll(store, home, ref, home.standing())
-    again.retry(store, home, ref, from_start=from_start, skip=numbers, model=chosen, fallback=fallback, caps=caps)
+    again.retry(store, home, ref, from_start=from_start, skip=skip, model=chosen, fallback=fallback, caps=caps)
     sync(store, home, ref)
-    click.echo(f"Queued `{home.id}` again{f' using {chosen[0]}' if chosen else ''}.")
-    unfinished = _not_done(home)
-    if unfinished:
-        click.echo(f"note: it no longer waits for {', '.join(unfinished)}", err=True)
-    return Exit.DONE
+    return f"Queued `{home.id}` again{f' using {chosen[0]}' if chosen else ''}."
 
 
 def _not_done(home: TaskDir) -> list[str]:

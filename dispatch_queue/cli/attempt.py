@@ -112,26 +112,47 @@ _OF_THE_MODEL = frozenset({"limit", "credit", "overloaded", "model"})  # another
 _OF_THE_CLI = frozenset({"auth", "missing", "root"})  # one of another CLI may
 
 
-def others(config: Config, attempt: Attempt, model: str) -> list[str]:
-    """The models that may do better after an attempt with `model` failed, those of other CLIs first."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Offer:
+    """The models that may do better than the one that failed, best first. `gone`: it will not come back by itself."""
+
+    failed: str
+    models: tuple[str, ...] = ()
+    gone: bool = False
+    was_default: bool = False
+
+
+def offer(config: Config, attempt: Attempt, model: str) -> Offer:
+    """What there is instead of `model`, with which an attempt failed; models of other CLIs first."""
     kind = attempt.failure.kind if attempt.failure else ""
     backends = {name: found.backend for name, found in config.models.items() if name != model}
     foreign = [name for name, backend in backends.items() if backend != attempt.backend]
     same = [name for name, backend in backends.items() if backend == attempt.backend]
-    return [*foreign, *same] if kind in _OF_THE_MODEL else foreign if kind in _OF_THE_CLI else []
+    alias = config.aliases.get(config.default or "")
+    return Offer(
+        failed=model,
+        models=tuple([*foreign, *same] if kind in _OF_THE_MODEL else foreign if kind in _OF_THE_CLI else []),
+        gone=kind == "model" and model in config.models,
+        was_default=model in (config.default, alias.model if alias else None),
+    )
 
 
-def cures(attempt: Attempt, retry: str, models: Sequence[str]) -> list[str]:
-    """The commands that get over an attempt's failure. `retry` queues its task again; `models` may do better."""
+def cures(attempt: Attempt, retry: str, offer: Offer | None) -> list[str]:
+    """The commands that get over an attempt's failure. `retry` queues its task again."""
     kind = attempt.failure.kind if attempt.failure else ""
     cli = cli_of(attempt.backend or "", None)
     step = {"auth": cli.login, "missing": cli.install}.get(kind) if cli else None
     if step is None and kind in (*_OF_THE_CLI, "network"):
         step = "dispatch doctor"
     where = f"  (on {line(attempt.host)})" if attempt.host else ""
-    first = [f"{step}{where}"] if step else []
-    again = {"model": [], "budget": [f"{retry} --max-cost USD", f"{retry} --max-turns N"]}.get(kind, [retry])
-    return [*first, *again, *(f"{retry} --model {model}" for model in models[:1])]
+    steps = [f"{step}{where}"] if step else []
+    if kind == "budget":
+        steps += [f"{retry} --max-cost USD", f"{retry} --max-turns N"]
+    elif kind != "model":
+        steps.append(retry)
+    if offer is not None and offer.models:
+        steps.append(f"{retry} --model {offer.models[0]}{' --make-default' if offer.was_default else ''}")
+    return steps
 
 
 def words(attempt: Attempt, now: datetime, *, running: bool = False) -> list[str]:

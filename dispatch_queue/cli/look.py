@@ -16,7 +16,7 @@ from dispatch_queue.overview import Card
 from dispatch_queue.states import FINAL, State
 
 if TYPE_CHECKING:
-    from dispatch_queue.cli.attempt import Attempt
+    from dispatch_queue.cli.attempt import Attempt, Offer
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _everywhere = click.option("--all", "everywhere", is_flag=True, help="Tasks of all projects of this machine.")
@@ -113,21 +113,21 @@ def show(task: str, as_json: bool) -> int:
         told = [dataclasses.asdict(attempt) for attempt in attempts]
         print_json(render.as_json(card) | {"attempts": told, "answered": answers})
         return Exit.DONE
-    for text in page(card, attempts, answers, SYSTEM.now(), models=_models(here, card, attempts)):
+    for text in page(card, attempts, answers, SYSTEM.now(), offer=offer_of(here, card, attempts)):
         click.echo(text)
     return Exit.DONE
 
 
-def _models(here: Here, card: Card, attempts: "Sequence[Attempt]") -> list[str]:
-    """The models that may do better than the one a task failed with; none where the configuration cannot tell."""
-    from dispatch_queue.cli.attempt import others
+def offer_of(here: Here, card: Card, attempts: "Sequence[Attempt]") -> "Offer | None":
+    """What there is instead of the model a task failed with; None where the configuration cannot tell."""
+    from dispatch_queue.cli.attempt import offer
 
     if card.standing.state is not State.FAILED or not attempts:
-        return []
+        return None
     try:
-        return others(here.config, attempts[-1], card.model)
+        return offer(here.config, attempts[-1], card.model)
     except BadConfig:
-        return []
+        return None
 
 
 @click.command()

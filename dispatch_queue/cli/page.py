@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from dispatch_queue.cli import attempt as attempts_in_words
-from dispatch_queue.cli.attempt import Attempt, cures
+from dispatch_queue.cli.attempt import Attempt, Offer, cures
 from dispatch_queue.cli.render import activity, age, answering, attention, checklist, command, line, summary
 from dispatch_queue.overview import Card, has_output
 from dispatch_queue.record import Isolation
@@ -18,9 +18,9 @@ def page(
     answers: Sequence[Mapping[str, Any]],
     now: datetime,
     *,
-    models: Sequence[str] = (),
+    offer: Offer | None = None,
 ) -> list[str]:
-    """The page of a task; `models` may do better than the one that failed."""
+    """The page of a task; `offer` is what there is instead of a model that failed."""
     lines = [summary(card)]
     if card.broken or card.task is None:
         return [*lines, *attention(card)]
@@ -42,11 +42,11 @@ def page(
         lines += ["", f"branch  {line(card.standing.branch)}"]
     if has_output(card.home):
         lines += ["", f"output  {card.home.path / 'output.md'}"]
-    steps = next_steps(card, attempts, models)
+    steps = next_steps(card, attempts, offer)
     return lines + (["", "next", *(f"  {step}" for step in steps)] if steps else [])
 
 
-def next_steps(card: Card, attempts: Sequence[Attempt], models: Sequence[str]) -> list[str]:
+def next_steps(card: Card, attempts: Sequence[Attempt], offer: Offer | None) -> list[str]:
     """The commands that make sense now."""
     state = card.standing.state
     steps = [answering(card, number) for number in sorted(card.questions)]
@@ -59,7 +59,7 @@ def next_steps(card: Card, attempts: Sequence[Attempt], models: Sequence[str]) -
     if card.isolation is Isolation.WORKTREE and card.standing.branch:
         steps.append(command(card, "diff"))
     if state is State.FAILED and attempts:
-        steps += cures(attempts[-1], command(card, "retry"), models)
+        steps += cures(attempts[-1], command(card, "retry"), offer)
     elif state in (State.FAILED, State.CANCELLED):
         steps.append(command(card, "retry"))
     return steps

@@ -166,11 +166,11 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
     if unreachable is not None:
         return Exit.UNREACHABLE
     if waits:
-        from dispatch_queue.cli.follow import run
+        from dispatch_queue.cli.recover import follow_through
 
         # From the submit on: an agent may have ticked an item by now.
         since = SUBMIT_SEQ if sent.created else None
-        return run(here, [sent.home], quiet=not options["follow"], as_json=options["as_json"], since=since)
+        return follow_through(here, sent.home, quiet=not options["follow"], as_json=options["as_json"], since=since)
     return Exit.FAILED if _failed_at_once(sent) else Exit.DONE
 
 

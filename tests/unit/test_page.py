@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch_queue.cli.attempt import MEANING, Attempt, Failure, cures, others
+from dispatch_queue.cli.attempt import MEANING, Attempt, Failure, Offer, cures, offer
 from dispatch_queue.cli.page import page
 from dispatch_queue.config.schema import Config, Model
 from dispatch_queue.overview import Doing
@@ -112,7 +112,7 @@ def test_the_page_of_a_task_that_failed_says_why_and_what_to_do() -> None:
     )
 
     assert (
-        "\n".join(page(failed, [attempt], [], NOW, models=["gpt-5.3-codex", "gpt-5.2"]))
+        "\n".join(page(failed, [attempt], [], NOW, offer=Offer("opus", ("gpt-5.3-codex", "gpt-5.2"))))
         == """\
 migrate-orders  failed  0/1: auth: Invalid API key
   Migrate the orders
@@ -220,7 +220,7 @@ CONFIG = Config(models={"opus": Model("claude"), "sonnet": Model("claude"), "gpt
 def test_what_to_do_about_a_failure(kind: str | None, backend: str, commands: list[str]) -> None:
     failed = read(backend=backend, failure=FAILURE | {"kind": kind} if kind else None)
 
-    assert cures(failed, "retry", others(CONFIG, failed, "opus")) == commands
+    assert cures(failed, "retry", offer(CONFIG, failed, "opus")) == commands
 
 
 # -- what is believed -------------------------------------------------------------------------------------------------
@@ -276,7 +276,9 @@ def test_no_escape_of_an_agent_reaches_the_terminal() -> None:
     lists: dict[str, Any] = {"denials": [ESCAPES], "left": [ESCAPES], "kept": ESCAPES, "failure": failure}
     answers = [{"number": 1, "question": ESCAPES, "answer": ESCAPES}]
 
-    shown = page(everything, [read(**texts, **lists), Attempt(2, reason=ESCAPES)], answers, NOW, models=["opus"])
+    shown = page(
+        everything, [read(**texts, **lists), Attempt(2, reason=ESCAPES)], answers, NOW, offer=Offer("opus", ("opus",))
+    )
 
     assert [text for text in shown if not text.isprintable()] == []
     assert any("owned" in text for text in shown)
