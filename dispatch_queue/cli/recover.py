@@ -28,7 +28,8 @@ def follow_through(here: Here, home: TaskDir, *, quiet: bool, as_json: bool, sin
     while True:
         end = run(here, [home], quiet=quiet, as_json=as_json, since=since)
         since = home.standing().seq
-        if end is not Exit.FAILED or not asks or not ask(here, home):
+        # A submit may have made the project, which its own view of it does not show.
+        if end is not Exit.FAILED or not asks or not ask(Here(), home):
             return end
 
 
