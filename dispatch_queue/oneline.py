@@ -1,6 +1,8 @@
 """What an agent says or does, in one line fit to be shown."""
 
+import contextlib
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +10,8 @@ MAX_CHARS = 120
 
 # The arguments of a tool that say most of what it does, the most telling first.
 _TELLING = ("command", "file_path", "path", "pattern", "query", "url", "description", "prompt")
-_IN_A_SHELL = re.compile(r"\S*/(?:bash|zsh|sh) -l?c (['\"]?)(.*)\1", re.DOTALL)
+_IN_A_SHELL = re.compile(r"(?:\S*/)?(?:bash|zsh|sh) -l?c ")
+_MOST_TO_SPLIT = 4000  # characters; splitting takes a microsecond for each
 
 
 def in_one_line(text: str, most: int = MAX_CHARS) -> str:
@@ -26,5 +29,8 @@ def of_call(tool: str, given: Mapping[str, Any]) -> str:
 
 def of_command(command: str) -> str:
     """What a command does, without the shell that was started for it."""
-    inside = _IN_A_SHELL.fullmatch(command)
-    return in_one_line(f"$ {inside[2] if inside else command}")
+    if _IN_A_SHELL.match(command) and len(command) <= _MOST_TO_SPLIT:
+        with contextlib.suppress(ValueError):  # an odd quote
+            _, _, script, *more = shlex.split(command)
+            command = command if more else script
+    return in_one_line(f"$ {command}")

@@ -123,6 +123,14 @@ def test_a_retry_that_lasts_for_hours_is_told_once() -> None:
 CODEX_ITEMS = [
     ("started", {"type": "command_execution", "command": "/bin/bash -lc 'make test'"}, "tool    $ make test"),
     (
+        "started",
+        {"type": "command_execution", "command": "bash -lc \"echo '1'\"' \"$A\"'"},
+        "tool    $ echo '1' \"$A\"",
+    ),
+    ("started", {"type": "command_execution", "command": "sh -c 'a"}, "tool    $ sh -c 'a"),
+    ("started", {"type": "command_execution", "command": "sh -c a b"}, "tool    $ sh -c a b"),
+    ("started", {"type": "command_execution", "command": "/bin/sh -c"}, "tool    $ /bin/sh -c"),
+    (
         "completed",
         {"type": "command_execution", "command": "make", "aggregated_output": "no rule\n", "exit_code": 2},
         "result  exit status 2: no rule",
