@@ -30,7 +30,7 @@ from worker.quiet import Quiet
 from worker.recovery import Setting, held_back, recover
 from worker.supervisor import PARK_GRACE, Limits, Mailbox, Stop, Watching, supervise
 from worker.transcript import Transcript
-from worker.verdict import End, Verdict, conclude, how, judge, not_begun
+from worker.verdict import End, Verdict, broken_off, conclude, how, judge, not_begun
 
 if TYPE_CHECKING:
     from worker.services import Services
@@ -65,6 +65,15 @@ class Attempt:
         return self._claim.attempt
 
     def run(self) -> None:
+        """To its end, whatever that is. One that an error of ours breaks off leaves no process and no claim."""
+        try:
+            self._run()
+        except Exception as error:
+            log.exception("attempt %d of %s broke off", self.number, self._ref, extra={"action": "attempt_broke"})
+            why = f"{type(error).__name__}: {error}"
+            self._ending.end(broken_off(why, tries=self._record.tries, limit=self._record.attempts))
+
+    def _run(self) -> None:
         with contextlib.ExitStack() as stack:
             try:
                 self._config = load(self._services.settings.home).config
@@ -77,6 +86,7 @@ class Attempt:
                 files.clear(self._home.base, name)
                 stack.callback(os.close, handle := files.open_log(self._home.base, name))
                 process = spawn(prepared.command)
+                stack.callback(process.close)
             except WardenDied as error:
                 verdict = not_begun(str(error), tries=self._record.tries, limit=self._record.attempts)
                 self._ending.end(verdict)
@@ -239,13 +249,13 @@ class Attempt:
         """Run the task's own check in the workspace: the agent says that all is done."""
         argv = ("sh", "-c", prepared.task.verify)
         command = Command(argv=argv, cwd=prepared.workspace.path, env=prepared.command.env)
-        try:
-            process = spawn(command)
-        except DispatchError as error:
-            return Verdict(Event.FAIL, f"{FailReason.VERIFY}: {error.message}")
         name = self._home.name(f"attempts/{self.number}/verify.log")
         files.clear(self._home.base, name)
         with open(files.open_log(self._home.base, name), "ab", buffering=0) as stream:
+            try:
+                process = spawn(command)
+            except DispatchError as error:
+                return Verdict(Event.FAIL, f"{FailReason.VERIFY}: {error.message}")
             transcript = Transcript(stream, self._masker)
             exit, stopped = self._watch_over(process, transcript, prepared.live, prepared.task)
         said = transcript.tail.decode(errors="replace")

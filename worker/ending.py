@@ -64,12 +64,15 @@ class Ending:
         self._home, self._record, self._ref, self._claim = home, record, record.ref, claim
         self._publisher = publisher
         self._started = stamp(self._clock.now())
+        self._told = False
 
     def end(self, verdict: Verdict | None, ran: Ran | None = None) -> None:
-        """Collect, and publish the end. Waits for Redis if it is away, for the claim stays ours.
+        """Collect, and publish the end, once. Waits for Redis if it is away, for the claim stays ours.
 
         `verdict` is None when the task is not ours any more; `ran` when no agent could be started.
         """
+        if self._told:
+            return
         if verdict is None and not self._was_cancelled():
             log.info("attempt %d of %s is over: the task is another's", self._claim.attempt, self._ref)
             return
@@ -80,7 +83,8 @@ class Ending:
         if verdict is not None and verdict.check:
             facts["check"] = verdict.check
         finished = verdict is not None and verdict.event is Event.FINISH
-        if self._tell(verdict, ran, facts) and finished and ran is not None:
+        self._told = self._tell(verdict, ran, facts)
+        if self._told and finished and ran is not None:
             self._remove_workspace(ran.prepared.workspace)
 
     def _tell(self, verdict: Verdict | None, ran: Ran | None, facts: Mapping[str, Any]) -> bool:

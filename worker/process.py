@@ -83,6 +83,7 @@ class AgentProcess:
         self._failed: tuple[int, str] | None = None
         self._empty = False
         self._end: ProcessExit | None = None
+        self._closed = False
 
     def read_output(self) -> bytes | None:
         """Some of what the agent printed, b"" when there is nothing now, None when there never will be."""
@@ -131,8 +132,8 @@ class AgentProcess:
         if self._failed is not None:
             return self._failed[1]
         self._warden.kill()
-        self._warden.wait()
         killed = sweep(self.mark, session=self._warden.pid)
+        self._warden.wait()  # not before: until then no stranger can get its id, and lead a session of that name
         return f"its warden died ({_exit_words(self._warden.returncode)}); killed what was left: {killed}"
 
     def terminate(self, grace: timedelta) -> None:
@@ -150,7 +151,10 @@ class AgentProcess:
             self._warden.send_signal(signal.SIGCONT)  # an agent may have stopped its parent
 
     def close(self) -> None:
-        """Give back the descriptors. A tree that still lives is killed first, and waited for."""
+        """Give back the descriptors. A tree that still lives is killed first, and waited for. A second call is idle."""
+        if self._closed:
+            return
+        self._closed = True
         if self._end is None:
             self.kill()
             poll = select.poll()
@@ -277,10 +281,14 @@ def _exit_words(code: int | None) -> str:
 def sweep(mark: str, *, session: int | None = None) -> int:
     """Kill every process that has the mark in its environment, is below one that has, or is in `session`.
 
-    For the tree of a warden that died; `session` is the one it led. Returns how many processes were killed.
-    Stops after 10 s, with what cannot be killed left.
+    For the tree of a warden that died; `session` is the one it led, and its own id. Returns how many processes were
+    killed, without the warden. Stops after 10 s, with what cannot be killed left.
     """
-    return _kill(lambda pid, environ: session == os.getsid(pid) or environ().get(MARK_VARIABLE) == mark)
+
+    def belongs(pid: int, environ: Callable[[], Mapping[str, str]]) -> bool:
+        return pid != session and (session == os.getsid(pid) or environ().get(MARK_VARIABLE) == mark)
+
+    return _kill(belongs)
 
 
 def sweep_attempts(ref: Ref, *, until: int) -> int:

@@ -131,6 +131,14 @@ def not_begun(why: str, *, tries: int, limit: int) -> Verdict:
     return Verdict(Event.GIVE_BACK, f"the agent did not begin: {why}", counts=True)
 
 
+def broken_off(why: str, *, tries: int, limit: int) -> Verdict:
+    """What it means that an error of the worker's own ended an attempt."""
+    said = f"an error of its worker broke the attempt off (the traceback is in its log): {why}"
+    if tries + 1 >= limit:
+        return _failed(FailReason.LOST, said)
+    return Verdict(Event.GIVE_BACK, said, counts=True)
+
+
 def judge(exit: ProcessExit, stop: Stop | None, said: str, *, failed_before: bool) -> Verdict | None:
     """What the end of a `--verify` command means for a task whose agent says that all is done.
 

@@ -1,0 +1,141 @@
+"""An attempt that an error of the worker's own breaks off: over at once, nothing left, and said so."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from dispatch_queue.change import Record
+from dispatch_queue.home import dispatch_home
+from dispatch_queue.mirror import push, sync
+from dispatch_queue.plan import Mark
+from dispatch_queue.producer import Request, record_locally
+from dispatch_queue.project import Project
+from dispatch_queue.record import Isolation, Ref
+from dispatch_queue.states import State
+from dispatch_queue.taskdir import TaskDir
+from tests.support.processes import processes_of
+from worker import claim
+from worker.attempt import Attempt
+from worker.livecopy import LiveCopy, News, View
+from worker.publisher import Publisher
+from worker.services import Services
+from worker.settings import read_settings
+
+FREE_WITHIN_SECONDS = 3.0  # less than a claim without a heartbeat has
+LONG = "long: `sleep 60`"
+
+
+class Desk:
+    """Tasks of a project, and a worker's services to run them with, in this thread."""
+
+    def __init__(self, services: Services, folder: Path) -> None:
+        self.services, self.project = services, folder / "project"
+        self.project.mkdir()
+
+    def submit(self, *items: str, attempts: int = 3) -> Ref:
+        request = Request(
+            items=items, model="shell", backend="shell", isolation=Isolation.SHARED, attempts=attempts, name="a-job"
+        )
+        made = record_locally(request, Project(self.project, None), home=dispatch_home())
+        push(self.services.store, made.home, made.task.ref)
+        return made.task.ref
+
+    def record(self, ref: Ref) -> Record:
+        found = self.services.store.record(ref)
+        assert found is not None
+        return found
+
+    def home(self, ref: Ref) -> TaskDir:
+        home = TaskDir(self.project, ref.task)
+        sync(self.services.store, home, ref)
+        return home
+
+
+@pytest.fixture
+def desk(redis_url: str, tmp_path: Path) -> Iterator[Desk]:
+    services = Services(dataclasses.replace(read_settings(), redis_url=redis_url), queues=[])
+    services.start()
+    yield Desk(services, tmp_path)
+    services.close()
+
+
+def broken(*_: Any, **__: Any) -> NoReturn:
+    raise KeyError("no such leaf")
+
+
+def look_until_a_tick(look: Any) -> Any:
+    def looking(live: LiveCopy) -> tuple[View, News]:
+        view, news = look(live)
+        if view.plan.done:
+            broken()
+        return view, news
+
+    return looking
+
+
+@pytest.mark.parametrize("where", ["before the agent", "when it has begun", "while it works", "when it has ended"])
+def test_an_error_of_ours_ends_the_attempt_at_once_with_its_name(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    match where:
+        case "before the agent":
+            monkeypatch.setattr("worker.attempt.prepare", broken)
+        case "when it has begun":
+            monkeypatch.setattr(Publisher, "begin", broken)
+        case "while it works":
+            monkeypatch.setattr(LiveCopy, "look", look_until_a_tick(LiveCopy.look))
+        case "when it has ended":
+            monkeypatch.setattr(Attempt, "_look_back", broken)
+    ref = desk.submit("first: `true`", *([] if where == "when it has ended" else [LONG]))
+    began = time.monotonic()
+
+    with caplog.at_level(logging.ERROR):
+        claim.answer(desk.services, ref)
+
+    assert time.monotonic() - began < FREE_WITHIN_SECONDS
+    record = desk.record(ref)
+    assert (record.state, record.tries, record.worker) == (State.QUEUED, 1, "")
+    assert "KeyError: 'no such leaf'" in record.reason
+    assert not processes_of(desk.project)
+    assert "Traceback" in caplog.text
+    assert not desk.services.claims()
+
+
+def test_the_last_try_that_an_error_of_ours_breaks_off_is_the_tasks_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LiveCopy, "look", look_until_a_tick(LiveCopy.look))
+    ref = desk.submit("first: `true`", LONG, attempts=1)
+
+    claim.answer(desk.services, ref)
+
+    assert desk.record(ref).state is State.FAILED
+    assert desk.record(ref).reason.startswith("lost: an error of its worker")
+
+
+def test_the_next_attempt_goes_on_where_one_was_broken_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = desk.submit("first: `echo 1 >> lines`", "second: `echo 2 >> lines`")
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveCopy, "look", look_until_a_tick(LiveCopy.look))
+        claim.answer(desk.services, ref)
+
+    claim.answer(desk.services, ref)
+
+    assert desk.record(ref).state is State.DONE
+    assert {item.mark for item in desk.home(ref).plan().items} == {Mark.DONE}
+    assert (desk.project / "lines").read_text().split()[0] == "1"
+
+
+def test_an_error_after_the_end_was_told_changes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.ending.Ending._remove_workspace", broken)
+    ref = desk.submit("first: `true`")
+
+    claim.answer(desk.services, ref)
+
+    assert desk.record(ref).state is State.DONE
+    assert '"end": "finish"' in (desk.home(ref).path / "attempts/1/result.json").read_text()
