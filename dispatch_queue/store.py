@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ from dispatch_queue.change import (
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
 from dispatch_queue.record import Ref, parse_entry
 from dispatch_queue.states import State, moves
+
+log = logging.getLogger(__name__)
 
 SOCKET_TIMEOUT_SECONDS = 5.0  # with None a half-open connection never recovers
 HEALTH_CHECK_SECONDS = 5  # a connection that was idle for so long is tried before it is used
@@ -61,6 +64,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         self.node = ""  # the worker this store is of, as Celery names it
+        self._unreadable: set[Ref] = set()  # records that were complained about
         # No retry inside: a change that was sent may have happened, and only the caller knows whether to ask again.
         self._redis: redis.Redis = redis.Redis.from_url(
             url,
@@ -168,7 +172,7 @@ class Store:
         """The tasks in these states."""
         with _answering(self.url):
             found = self._redis.sunion([keys.in_state(state) for state in states])
-        return [Ref.parse(name.decode()) for name in found]  # type: ignore[union-attr]
+        return _refs(found)
 
     def due(self) -> list[Ref]:
         """The tasks whose time has come, by the server's clock."""
@@ -176,7 +180,7 @@ class Store:
             seconds, microseconds = self._redis.time()
             now = int(seconds) * 1000 + int(microseconds) // 1000
             found = self._redis.zrangebyscore(keys.due(), 0, now)
-        return [Ref.parse(name.decode()) for name in found]  # type: ignore[union-attr]
+        return _refs(found)
 
     def holds(self) -> dict[str, datetime]:
         """The families of models of accounts that are at their limit, and until when."""
@@ -226,10 +230,10 @@ class Store:
         return self.records([ref]).get(ref)
 
     def records(self, refs: Sequence[Ref] | None = None) -> dict[Ref, Record]:
-        """The records of `refs`, or of every task."""
+        """The records of `refs`, or of every task. One that cannot be read, as of a newer version, is passed over."""
         with _answering(self.url):
             if refs is None:
-                refs = [Ref.parse(name.decode()) for name in self._redis.smembers(keys.tasks())]  # type: ignore[union-attr]
+                refs = _refs(self._redis.smembers(keys.tasks()))
             found: dict[Ref, Record] = {}
             for start in range(0, len(refs), RECORDS_AT_ONCE):
                 pipe = self._redis.pipeline(transaction=False)
@@ -237,12 +241,21 @@ class Store:
                 for ref in some:
                     pipe.hgetall(keys.record(ref))
                 for ref, raw in zip(some, pipe.execute(), strict=True):
-                    if b"state" in raw:
-                        found[ref] = Record.read(ref, {k.decode(): v.decode() for k, v in raw.items()})
+                    if b"state" in raw and (record := self._read(ref, raw)) is not None:
+                        found[ref] = record
         return found
 
+    def _read(self, ref: Ref, raw: Mapping[bytes, bytes]) -> Record | None:
+        try:
+            return Record.read(ref, {k.decode(): v.decode() for k, v in raw.items()})
+        except ValueError as error:
+            if ref not in self._unreadable:
+                log.warning("the record of %s is left alone: %s", ref, error, extra={"action": "record_unreadable"})
+                self._unreadable.add(ref)
+            return None
+
     def outlines(self, refs: Sequence[Ref]) -> dict[Ref, Outline]:
-        """What the records of `refs` say in short; nothing of those that there is no record of."""
+        """What the records of `refs` say in short; nothing of those that there is none of, or none to be read."""
         with _answering(self.url):
             found: dict[Ref, Outline] = {}
             for start in range(0, len(refs), RECORDS_AT_ONCE):
@@ -252,7 +265,7 @@ class Store:
                     pipe.hmget(keys.record(ref), "state", "seq", "changed", "questions")
                 for ref, raw in zip(some, pipe.execute(), strict=True):
                     state, seq, changed, questions = ((value or b"").decode() for value in raw)
-                    if state:
+                    with contextlib.suppress(ValueError):
                         found[ref] = Outline(State(state), int(seq or 0), changed, read_questions(questions))
         return found
 
@@ -324,6 +337,15 @@ class Listener:
 def _script(name: str) -> str:
     folder = resources.files("dispatch_queue") / "scripts"
     return "".join((folder / f"{part}.lua").read_text() for part in ("shown", "common", name))
+
+
+def _refs(names: Any) -> list[Ref]:
+    """The refs that these names are; what none of us wrote is passed over."""
+    found = []
+    for name in names:
+        with contextlib.suppress(ValueError):
+            found.append(Ref.parse(name.decode()))
+    return found
 
 
 def _flat(fields: Mapping[str, Any]) -> list[Any]:

@@ -52,5 +52,7 @@ class Heartbeat:
                 self._beaten()
             except StoreDown as error:
                 log.warning("no heartbeat: %s", error, extra={"action": "heartbeat_missed"})
+            except Exception:  # without a heartbeat, all that runs here would be taken away
+                log.exception("the heart beats on after an error of ours", extra={"action": "heartbeat_error"})
             beats += 1
             self._stop.wait(HEARTBEAT_EVERY.total_seconds())

@@ -110,6 +110,8 @@ class Reaper:
             except StoreDown as error:
                 log.warning("the reaper pauses: %s", error, extra={"action": "reaper_pause"})
                 self._seen, self._missing = {}, {}
+            except Exception:  # without a reaper, nobody would notice the next dead worker
+                log.exception("the reaper goes on after an error of ours", extra={"action": "reaper_error"})
 
     def _reap(self) -> None:
         held = self._store.records(self._store.in_state(State.RUNNING, State.ASKING))

@@ -16,6 +16,7 @@ import pytest
 
 from dispatch_queue import keys
 from dispatch_queue.change import Change, step
+from dispatch_queue.clock import SYSTEM
 from dispatch_queue.record import Ref, draft
 from dispatch_queue.states import Event, State
 from dispatch_queue.store import Store
@@ -23,6 +24,7 @@ from dispatch_queue.watching import Watch
 from tests.support.server import Server, start_server
 from tests.support.waiting import wait_for
 from worker.heartbeat import HEARTBEAT_EVERY, Heartbeat
+from worker.reaper import Reaper
 from worker.services import Services
 from worker.settings import Settings, read_settings
 from worker.supervisor import Mailbox
@@ -360,6 +362,48 @@ def test_a_claim_that_another_holds_or_nobody_knows_is_told(store: Store, beatin
 
     wait_for(lambda: {*beating.lost} == {REF, OTHER}, "both to be told")
     assert beat_of(store) == 0
+
+
+def test_the_heart_beats_on_after_an_error_of_ours(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    enroll(store)
+    errors = iter([KeyError("no such leaf")])
+    beating = Beating(store)
+    beating.claims[REF] = claim(store)
+
+    def facts() -> dict[str, str]:
+        for error in errors:
+            raise error
+        return {"host": "h"}
+
+    beating.running._facts = facts
+    beating.running.start()
+
+    wait_for(lambda: beat_of(store) >= 2, "two heartbeats", 5 * HEARTBEAT_EVERY)
+    beating.running.close()
+    assert "no such leaf" in caplog.text
+
+
+def test_records_that_cannot_be_read_are_left_alone_and_do_not_end_the_reaper(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    enroll(store)
+    claim(store)
+    newer, odd = Ref("shop-1a2b3c", "newer"), Ref("shop-1a2b3c", "odd")
+    store._redis.hset(keys.record(newer), mapping={"state": "meditating", "seq": 1})
+    store._redis.hset(keys.record(odd), mapping={"state": "running", "attempt": "many"})
+    for name in (str(newer), str(odd), "no task", b"\xff/\xff"):
+        store._redis.sadd(keys.in_state(State.RUNNING), name)
+        store._redis.sadd(keys.tasks(), name)
+    reaper = Reaper(store, host="h", clock=SYSTEM)
+
+    reaper.start()
+    wait_for(lambda: (found := store.record(REF)) and not found.worker, "the claim to be taken back", 10)
+    reaper.close()
+
+    assert store._redis.hgetall(keys.record(newer)) == {b"state": b"meditating", b"seq": b"1"}
+    assert store.records().keys() == {REF}
+    assert store.outlines([REF, newer, odd]).keys() == {REF, odd}
+    assert caplog.text.count(f"the record of {newer} is left alone") == 1
 
 
 @pytest.fixture
