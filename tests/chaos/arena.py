@@ -153,9 +153,13 @@ class Arena:
         env: Mapping[str, str] | None = None,
         before: tuple[str, ...] = (),
         restart_after: float | None = 0.2,
+        new: bool = True,
     ) -> Kept:
-        """A worker that is ready. `before` are words before its command line, `node` its Celery name."""
-        known = set(self.store.workers())
+        """A worker that is ready. `before` are words before its command line, `node` its Celery name.
+
+        One that is not `new` has the name of another.
+        """
+        known = set(self.store.workers()) if new else set()
         argv = [*before, *embedded.worker_argv(None), "-n", f"{node or name}@%h"]
         environ = {**self.box.env, "DISPATCH_REDIS_URL": url or self.url, **(env or {})}
         kept = self._keep(name, lambda: self._start(name, argv, environ), restart_after)

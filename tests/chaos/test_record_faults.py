@@ -102,6 +102,8 @@ def test_a_record_of_a_newer_version_is_left_alone(arena: Arena, observer: Obser
 
     assert (arena.standing(ref).state, arena.record(ref).state) == (S.QUEUED, S.QUEUED), arena.told(ref)
     assert b"newer version" in arena.log_of("w1").read_bytes()
+    for words in (["ls"], ["show", "newer"], ["status", "newer"]):
+        assert "newer version" in arena.box.run(*words).stdout, words
 
 
 # -- clocks -----------------------------------------------------------------------------------------------------------

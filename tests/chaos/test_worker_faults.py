@@ -155,6 +155,27 @@ def test_a_stranger_with_the_ids_of_a_dead_worker_and_its_agent_is_left_alone(
         stranger.kill()
 
 
+def test_two_workers_of_the_same_host_name_and_process_id_share_the_work(arena: Arena, observer: Observer) -> None:
+    """As in two containers of one image."""
+    own_ids = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    if subprocess.run([*own_ids, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no process ids of one's own for this user")
+    one = arena.add_worker("w1", before=own_ids)
+    refs = [arena.send(f"t{number}", counting(15), WORKTREE) for number in range(4)]
+    for ref in refs:
+        arena.await_ticks(ref, 1)
+    (name,) = arena.store.workers()
+    assert name == f"{host_name()}:1"
+    arena.add_worker("w2", before=own_ids, new=False)
+
+    one.restart_after = None
+    one.kill()
+
+    well(arena, observer, *refs)
+    assert [*arena.store.workers()] == [name]
+    assert not [*checks.never_twice(observer)]
+
+
 def test_two_workers_of_the_same_name_share_the_work(arena: Arena, observer: Observer) -> None:
     arena.add_worker("w1", node="same")
     arena.add_worker("w2", node="same")
