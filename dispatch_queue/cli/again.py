@@ -69,16 +69,17 @@ def queue_again(
 ) -> str:
     """Queue a finished task again, as `again.retry`; what was done, as a sentence.
 
-    Raises UnknownModel, BadConfig, BadInput, Refused, StoreDown.
+    Raises NotAvailable, BadConfig, BadInput, Refused, StoreDown.
     """
     chosen = None
     fallback: tuple[str, ...] = ()
     if model is not None:
-        from dispatch_queue.cli.submit import check_command
-        from dispatch_queue.config.choose import choose
+        from dispatch_queue.cli.model import Models, check_command
 
-        choice = choose(here.config, "", model)
+        models = Models(here)
+        choice = models.choose("", model)
         check_command(here, choice.backend)
+        models.keep()
         chosen, fallback = (choice.model, choice.backend, choice.prompt_addition), here.config.fallback_of(choice.model)
     now = current(home.task(), dataclasses.replace(home.standing(), **dict[str, Any](caps)))
     check(here.config, chosen[1] if chosen else now.backend, caps_of(now), list(here.config.models))

@@ -14,17 +14,9 @@ from dispatch_queue.batch import Asked, Node
 from dispatch_queue.caps import Caps
 from dispatch_queue.caps import check as check_caps
 from dispatch_queue.cli import render
+from dispatch_queue.cli.model import Models, check_command, first_run_if_new, say_doubt
 from dispatch_queue.cli.standing import Here
-from dispatch_queue.cli.submit import (
-    SUBMIT_SEQ,
-    check_command,
-    fallback,
-    first_run_if_new,
-    isolation,
-    read_names,
-    read_plan,
-)
-from dispatch_queue.config.choose import choose
+from dispatch_queue.cli.submit import SUBMIT_SEQ, fallback, isolation, read_names, read_plan
 from dispatch_queue.config.schema import SHELL
 from dispatch_queue.errors import BadInput, DispatchError, Exit
 from dispatch_queue.producer import Request, Submitted
@@ -42,10 +34,12 @@ def submit_file(here: Here, name: str, options: dict[str, Any]) -> int:
     asked = batch.parse(_read(name), shown)
     if any(one.text("model") != SHELL for one in asked) and options["model"] != SHELL:
         first_run_if_new(here)
+    models = Models(here)
     folder = Path.cwd() if name == "-" else (Path.cwd() / name).parent
-    requests = batch.gather(asked, lambda one: _request(here, one, folder, options), shown)
+    requests = batch.gather(asked, lambda one: _request(here, one, models, folder, options), shown)
     if options["dry_run"]:
         return _dry_run(here, asked, requests, shown, as_json=options["as_json"])
+    models.keep()
     sent = batch.record_locally(asked, requests, here.project, shown, home=here.home)
     unreachable = _send(here, [one for one in sent if one.created])
     follows = options["wait"] or options["follow"]
@@ -94,13 +88,14 @@ def _read(name: str) -> str:
         ) from error
 
 
-def _request(here: Here, one: Asked, folder: Path, options: dict[str, Any]) -> Request:
+def _request(here: Here, one: Asked, models: Models, folder: Path, options: dict[str, Any]) -> Request:
     """What a task of the file asks for; files it names stand beside the file. Raises DispatchError."""
     prompt, values = one.text("prompt"), one.values
     if not (prompt or values.get("items") or values.get("plan")):
         raise BadInput("the task says nothing to do", hint="give it a `prompt:`, `items:` or a `plan:`")
     with one.blaming("model"):
-        choice = choose(here.config, prompt, one.text("model") or options["model"])
+        choice = models.choose(prompt, one.text("model") or options["model"])
+        say_doubt(choice)
         check_command(here, choice.backend)
     with one.blaming("isolation" if "isolation" in values else "worktree"):
         placed = _isolation(one, options, prompt)

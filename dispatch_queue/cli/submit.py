@@ -1,19 +1,21 @@
 """submit: the front door. Writes a plan, sends a ticket, says what was dispatched, and returns."""
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dispatch_queue import plan, producer, schedule
 from dispatch_queue.caps import Caps, can_cap
 from dispatch_queue.caps import check as check_caps
 from dispatch_queue.cli import render
+from dispatch_queue.cli.model import Models, check_command, first_run_if_new, is_to_be_confirmed, say_doubt
 from dispatch_queue.cli.standing import Here
-from dispatch_queue.config.choose import Choice, choose, wants_worktree
+from dispatch_queue.config.choose import Choice, wants_worktree
+from dispatch_queue.config.mention import is_likely_about_config
 from dispatch_queue.config.schema import SHELL
 from dispatch_queue.errors import BadConfig, BadInput, DispatchError, Exit
 from dispatch_queue.producer import PRIORITIES, Request, Submitted
@@ -21,8 +23,9 @@ from dispatch_queue.record import Isolation
 from dispatch_queue.states import State
 
 _SHOWN_ITEMS = 12
+_WARM_UP = ("dispatch", "/dispatch")  # said alone
+_OF_ANY_REQUEST = ("words", "yes", "as_json", "dry_run")  # what may be given with a request about the configuration
 SUBMIT_SEQ = 1  # of a journal's first entry
-_PROGRAMS = {"claude": "claude", "codex": "codex", "cursor": "agent"}  # of back ends without a configured command
 
 
 def read_plan(name: str) -> bytes:
@@ -109,11 +112,17 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         from dispatch_queue.cli.batch import submit_file
 
         return submit_file(here, options["file_name"], options)
-    if not (words or items or plan_name or options["title"] or options["name"]):
+    if not (items or plan_name or options["title"] or options["name"]) and (not words or prompt in _WARM_UP):
         return _warm_up(here, options["as_json"])
-    if options["model"] != SHELL:
-        first_run_if_new(here)
-    choice = choose(here.config, prompt, options["model"])
+    asked = options["model"] != SHELL and first_run_if_new(here)
+    if is_likely_about_config(prompt, [*here.config.models, *here.config.aliases]) and not _is_surely_a_task():
+        from dispatch_queue.cli.in_words import carry_out
+
+        status = carry_out(here, prompt, as_json=options["as_json"], dry_run=options["dry_run"])
+        if status is not None:
+            return status
+    models = Models(here)
+    choice = _choose(models, prompt, options, is_new=asked)
     check_command(here, choice.backend)
     caps = Caps(options["max_turns"] or 0, options["max_cost"] or 0.0)
     check_caps(here.config, choice.backend, caps, list(here.config.models))
@@ -157,7 +166,7 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         check_worktree(base)
     if options["dry_run"]:
         return _dry_run(here, request, choice, options["as_json"])
-    _confirm(choice, prompt, options)
+    models.keep()
     sent = producer.record_locally(request, here.project, home=here.home)
     parsed = sent.home.plan() if sent.created else None  # before an agent may touch it
     unreachable = _send(here, sent) if sent.created else None
@@ -180,6 +189,25 @@ def fallback(here: Here, model: str, caps: Caps) -> tuple[str, ...]:
     return tuple(other for other in found if not caps or can_cap(here.config, other.partition("/")[0]))
 
 
+def _choose(models: Models, prompt: str, options: dict[str, Any], *, is_new: bool) -> Choice:
+    """The model for the task, confirmed where somebody can be asked; a default that `is_new` was just asked for."""
+    choice = models.choose(prompt, options["model"])
+    if is_to_be_confirmed(choice, options, is_new=is_new):
+        return models.confirmed(choice)
+    say_doubt(choice)
+    return choice
+
+
+def _is_surely_a_task() -> bool:
+    """Whether an option is given that only a task can have."""
+    context = click.get_current_context()
+    return any(
+        context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        for name in context.params
+        if name not in _OF_ANY_REQUEST
+    )
+
+
 def _after(here: Here, given: tuple[str, ...], name: str) -> tuple[str, ...]:
     """The tasks of the project that `--after` names. Raises BadInput."""
     names = schedule.names_in(given)
@@ -193,29 +221,9 @@ def _failed_at_once(sent: Submitted) -> bool:
     return sent.created and bool(sent.task.after) and sent.home.standing().state is State.FAILED
 
 
-def check_command(here: Here, backend: str) -> None:
-    """Refuse what the local worker cannot start. Workers of a Redis of one's own may have commands of their own.
-
-    Raises BadConfig.
-    """
-    import shlex
-    import shutil
-
-    if here.config.redis.url is not None:
-        return
-    command = here.config.command_of(backend)
-    program = shlex.split(command)[0] if command is not None else _PROGRAMS.get(backend, "")
-    looked_up = "/" not in program or program.startswith("/")  # others begin in the workspace, or at home
-    if program and looked_up and shutil.which(program) is None:
-        raise BadConfig(
-            f"backend `{backend}` cannot run: `{program}` is not on PATH",
-            hint=f"install `{program}`, or correct the command in {here.home / 'config.yaml'}, or take another --model",
-        )
-
-
 def _warm_up(here: Here, as_json: bool) -> int:
     first_run_if_new(here)
-    default = choose(here.config, "", None).model
+    default = Models(here).choose("", None).model
     if as_json:
         from dispatch_queue.cli.look import print_json
 
@@ -224,29 +232,6 @@ def _warm_up(here: Here, as_json: bool) -> int:
         click.echo(f"Config loaded; the default model is {default}. What would you like me to dispatch?")
         click.echo('  dispatch submit "what to do"', err=True)
     return Exit.DONE
-
-
-def first_run_if_new(here: Here) -> None:
-    """Without a config file: look for agent CLIs and write one."""
-    if (here.home / "config.yaml").exists() or os.environ.get("DISPATCH_TASK_ID"):
-        return
-    from dispatch_queue.cli.config import ask_default
-    from dispatch_queue.config.firstrun import first_run
-
-    found = first_run(here.home, ask=ask_default())
-    for said in found.said:
-        click.echo(said, err=True)
-
-
-def _confirm(choice: Choice, prompt: str, options: dict[str, Any]) -> None:
-    """On a terminal a default model is confirmed; elsewhere the output names it."""
-    asked = (
-        options["model"] is None and choice.matched is None and prompt and not options["yes"] and not options["as_json"]
-    )
-    if asked and sys.stdin.isatty() and sys.stderr.isatty() and choice.why == "your default":
-        click.confirm(
-            f"I'll dispatch this using {choice.model} ({choice.why}). Sound good?", default=True, abort=True, err=True
-        )
 
 
 def _dry_run(here: Here, request: Request, choice: Choice, as_json: bool) -> int:

@@ -1,16 +1,13 @@
 """Which model runs a task, and whether it wants a worktree: read from the words of its prompt. Pure."""
 
 import dataclasses
+import enum
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 
+from dispatch_queue.config.mention import FAMILIES, around, asked_for, is_meant, mentions
 from dispatch_queue.config.schema import SHELL, Config
 from dispatch_queue.errors import BadInput
-
-# A name counts where no word, path, file name or longer name goes on around it: `opus`, `"opus"`, `opus.` and
-# `opus, please` do; `my-sonnet`, `sonnet-4.65` for `sonnet-4.6`, `opus.py` and `src/opus` do not.
-_BEFORE = r"(?<![\w/\\-])(?<!\w[.:@+])"
-_AFTER = r"(?![\w/\\-])(?![.:@+]\w)"
 
 _CLAUDE = re.compile(r"opus|sonnet|haiku", re.IGNORECASE)
 _OPENAI = re.compile(r"gpt|codex|(?<![a-z0-9])(?:o1|o3|o4-mini)(?![a-z0-9])", re.IGNORECASE)
@@ -31,56 +28,73 @@ _DENIED = re.compile(
 )
 
 
-class UnknownModel(BadInput):
-    """The name given with `--model` is neither a model nor an alias of the configuration."""
+_ADVICE = "run `agent models` to see what's available, or check your Cursor/Claude/OpenAI subscription"
 
-    def __init__(self, model: str, *, near: str | None) -> None:
-        self.model = model
-        meant = f"did you mean `{near}`? If not, " if near else ""
-        super().__init__(
-            f"unknown model `{model}`",
-            hint=f"{meant}see `models:` in config.yaml, or add it there",
-        )
+
+class UnknownModel(BadInput):
+    """A model was named that the configuration does not have; `near` are models that it has."""
+
+    def __init__(self, model: str, *, near: Sequence[str] = (), hint: str = _ADVICE) -> None:
+        self.model, self.near = model, tuple(near)
+        meant = f"did you mean {' or '.join(f'`{one}`' for one in near)}? If not, " if near else ""
+        super().__init__(f"model `{model}` isn't available", hint=meant + hint)
+
+
+class Source(enum.Enum):
+    """How a model came to be chosen."""
+
+    FLAG = "--model"
+    PROMPT = "named in the prompt"
+    ANSWER = "your answer"
+    DEFAULT = "your default"
+    BEST = "no default is configured"
+    NOTHING = "no agent CLI is configured"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Choice:
-    """The model for a task. `matched` is the configured name that led to it, if one did; `why` says how."""
+    """The model for a task. `name` is the model or alias that led to it.
+
+    `others` are those that the prompt names besides, and `phrase` is where it names this one, if that is perhaps not
+    meant as a name.
+    """
 
     model: str
     backend: str
     prompt_addition: str
-    why: str
-    matched: str | None
+    source: Source
+    name: str
+    others: tuple[str, ...] = ()
+    phrase: str = ""
+
+    @property
+    def why(self) -> str:
+        alias = f"{self.name} → {self.model}, " if self.name != self.model else ""
+        last_of = f", the last of {', '.join((*self.others, self.name))}" if self.others else ""
+        return f"{alias}{self.source.value}{last_of}"
 
 
 def choose(config: Config, prompt: str, flag: str | None) -> Choice:
     """The model named by `flag` (`--model`), else the last one that `prompt` names, else the default.
 
-    Raises UnknownModel for a `flag` that the configuration does not have.
+    Raises UnknownModel where `flag`, or the prompt in plain words, asks for one that the configuration lacks.
     """
     if flag is not None:
-        return _choice(config, _configured(config, flag), "--model")
-    mentioned = list(dict.fromkeys(reversed(mentions(prompt, [*config.models, *config.aliases]))))
-    if mentioned:
-        last_of = f", the last of {', '.join(reversed(mentioned))}" if len(mentioned) > 1 else ""
-        return _choice(config, mentioned[0], f"named in the prompt{last_of}")
+        return _choice(config, _configured(config, flag), Source.FLAG, said=flag)
+    found = mentions(prompt, [*config.models, *config.aliases])
+    asked = asked_for(prompt)
+    if asked is not None and asked.end not in (mention.end for mention in found):
+        found = sorted([*found, asked], key=lambda mention: mention.end)
+    if found:
+        last = found[-1]
+        others = dict.fromkeys(mention.name for mention in found if mention.name != last.name)
+        chosen = _choice(config, _configured(config, last.name), Source.PROMPT, said=last.name)
+        phrase = "" if is_meant(prompt, last) else around(prompt, last)
+        return dataclasses.replace(chosen, others=tuple(others), phrase=phrase)
     if config.default is not None:
-        return _choice(config, config.default, "your default")
+        return _choice(config, config.default, Source.DEFAULT)
     best = best_model(config.models)
-    if best is not None:
-        return dataclasses.replace(_choice(config, best, "no default is configured"), matched=None)
-    return dataclasses.replace(_choice(config, SHELL, "no agent CLI is configured"), matched=None)
-
-
-def mentions(prompt: str, names: Iterable[str]) -> list[str]:
-    """The names that stand in `prompt` as whole words, in its order; of two at one place, the longer."""
-    known = {name.casefold(): name for name in names}
-    if not known:
-        return []
-    longest_first = sorted(known, key=len, reverse=True)
-    pattern = f"{_BEFORE}(?:{'|'.join(map(re.escape, longest_first))}){_AFTER}"
-    return [known[found.casefold()] for found in re.findall(pattern, prompt.casefold())]
+    return _choice(config, best, Source.BEST) if best is not None else _choice(config, SHELL, Source.NOTHING)
 
 
 def wants_worktree(prompt: str) -> bool:
@@ -131,26 +145,34 @@ def best_model(models: Collection[str]) -> str | None:
 
 
 def _configured(config: Config, name: str) -> str:
-    """The model or alias of that name, whatever its case. Raises UnknownModel."""
+    """The model or alias of that name, whatever its case, or the only model of that family. Raises UnknownModel."""
     known = [*config.models, *config.aliases, SHELL]
     if name in known:
         return name
     for each in known:
         if each.casefold() == name.casefold():
             return each
+    family = members(name, config.models)
+    if len(family) == 1:
+        return family[0]
     import difflib  # only here: it is not needed to submit
 
-    near = difflib.get_close_matches(name, known, n=1)
-    raise UnknownModel(name, near=near[0] if near else None)
+    raise UnknownModel(name, near=family or difflib.get_close_matches(name, known, n=2))
 
 
-def _choice(config: Config, name: str, why: str) -> Choice:
+def members(family: str, models: Collection[str]) -> list[str]:
+    """The models whose ids begin with the name of a family; none for any other name."""
+    prefix = f"{family.casefold()}-"
+    return [model for model in models if model.casefold().startswith(prefix)] if prefix[:-1] in FAMILIES else []
+
+
+def _choice(config: Config, name: str, source: Source, said: str = "") -> Choice:
     alias = config.aliases.get(name)
     model = alias.model if alias else name
     return Choice(
         model=model,
         backend=config.backend_of(model) or SHELL,
         prompt_addition=alias.prompt if alias else "",
-        why=why,
-        matched=name,
+        source=source,
+        name=said if said in FAMILIES else name,
     )

@@ -106,7 +106,7 @@ def _answered(answer: str, models: Mapping[str, str]) -> str:
     for model in models:
         if model.casefold() == answer.strip().casefold():
             return model
-    raise UnknownModel(answer, near=None)
+    raise UnknownModel(answer)
 
 
 def _found_titles(found: Iterable[str], models: Mapping[str, str]) -> str:

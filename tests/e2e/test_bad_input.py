@@ -145,7 +145,7 @@ def test_a_bad_task_id_is_refused_with_one_that_would_do(bare: Sandbox, name: st
         pytest.param((*SHELL, "--no-such-flag", "x"), "No such option '--no-such-flag'", id="unknown flag"),
         pytest.param(("ls", "--no-such-flag"), "No such option '--no-such-flag'", id="unknown flag of ls"),
         pytest.param(("lss",), "Did you mean: dispatch ls", id="unknown command"),
-        pytest.param(("submit", "-m", "gpt-99", "x"), "unknown model `gpt-99`", id="unknown model"),
+        pytest.param(("submit", "-m", "gpt-99", "x"), "Model `gpt-99` isn't available", id="unknown model"),
         pytest.param(("submit", "-m", "shel", "x"), "did you mean `shell`?", id="nearly a model"),
         pytest.param((*SHELL, "-i", " "), "the text of an item is empty", id="empty item"),
         pytest.param((*SHELL, "-i", "a\nb"), "has several lines", id="item of two lines"),

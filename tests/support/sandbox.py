@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.processes import end_processes_of
+from tests.support.terminal import Terminal
 from tests.support.waiting import seconds_of, wait_for
 
 BIN: Final = Path(sys.executable).parent
@@ -131,7 +132,7 @@ class Sandbox:
     project: Path = field(init=False)
     home: Path = field(init=False)
     env: dict[str, str] = field(init=False)
-    _background: list[Background] = field(init=False, default_factory=list, repr=False)
+    _background: list[Background | Terminal] = field(init=False, default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self.project, self.home = self.folder / "project", self.folder / "d"
@@ -184,6 +185,12 @@ class Sandbox:
         background = Background(command, env={**self.env, **(env or {})}, cwd=cwd or self.project)
         self._background.append(background)
         return background
+
+    def on_terminal(self, *words: str, env: Mapping[str, str] | None = None) -> Terminal:
+        """Start `dispatch-submit WORDS…` on a terminal; ended with the sandbox."""
+        terminal = Terminal([str(BIN / "dispatch-submit"), *words], env={**self.env, **(env or {})}, cwd=self.project)
+        self._background.append(terminal)
+        return terminal
 
     def task(self, task_id: str) -> Path:
         """The directory of a task's record."""

@@ -4,11 +4,11 @@ import pytest
 
 from dispatch_queue.config.choose import (
     Choice,
+    Source,
     UnknownModel,
     backend_for,
     best_model,
     choose,
-    mentions,
     provider_of,
     wants_worktree,
 )
@@ -28,54 +28,151 @@ CONFIG = Config(
 )
 
 
-def chosen(prompt: str, flag: str | None = None) -> str | None:
-    return choose(CONFIG, prompt, flag).matched
+def chosen(prompt: str, flag: str | None = None) -> str:
+    return choose(CONFIG, prompt, flag).name
 
 
 def test_nothing_named_takes_the_default() -> None:
-    assert choose(CONFIG, "fix the login", None) == Choice("opus", "claude", "", "your default", "opus")
+    choice = choose(CONFIG, "fix the login", None)
+
+    assert choice == Choice("opus", "claude", "", Source.DEFAULT, "opus")
+    assert choice.why == "your default"
+
+
+def test_a_default_that_is_an_alias_says_what_it_stands_for() -> None:
+    choice = choose(Config(default="quick", models=CONFIG.models, aliases=CONFIG.aliases), "fix the login", None)
+
+    assert (choice.model, choice.why) == ("sonnet", "quick → sonnet, your default")
 
 
 def test_an_alias_brings_its_model_and_its_prompt() -> None:
-    assert choose(CONFIG, "have reviewer look at this", None) == Choice(
-        "opus", "claude", "Look for auth flaws.", "named in the prompt", "reviewer"
-    )
+    choice = choose(CONFIG, "have reviewer look at this", None)
+
+    assert choice == Choice("opus", "claude", "Look for auth flaws.", Source.PROMPT, "reviewer")
+    assert choice.why == "reviewer → opus, named in the prompt"
 
 
 def test_the_last_named_one_wins_and_the_others_are_told() -> None:
-    assert choose(CONFIG, "have opus review, quick test, opus again, quick", None) == Choice(
-        "sonnet", "claude", "", "named in the prompt, the last of opus, quick", "quick"
-    )
+    choice = choose(CONFIG, "have opus review, use quick, ask opus again, use quick", None)
+
+    assert choice == Choice("sonnet", "claude", "", Source.PROMPT, "quick", others=("opus",))
+    assert choice.why == "quick → sonnet, named in the prompt, the last of opus, quick"
 
 
 @pytest.mark.parametrize("flag", ["gpt-5.3-codex", "GPT-5.3-Codex"])
 def test_the_flag_beats_the_prompt(flag: str) -> None:
-    assert choose(CONFIG, "use opus", flag) == Choice("gpt-5.3-codex", "codex", "", "--model", "gpt-5.3-codex")
+    choice = choose(CONFIG, "use opus", flag)
+
+    assert choice == Choice("gpt-5.3-codex", "codex", "", Source.FLAG, "gpt-5.3-codex")
+    assert choice.why == "--model"
 
 
 def test_an_unknown_flag_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(UnknownModel, match="unknown model `sonet`") as caught:
+    with pytest.raises(UnknownModel, match="model `sonet` isn't available") as caught:
         choose(CONFIG, "", "sonet")
 
     assert caught.value.exit_status == Exit.USAGE
     assert caught.value.model == "sonet"
-    assert "did you mean `sonnet`?" in str(caught.value.hint)
-    assert "add it there" in str(caught.value.hint)
+    assert "did you mean `sonnet`" in str(caught.value.hint)
+    assert "run `agent models` to see what's available" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "model"),
+    [
+        ("use gpt-5.9 to refactor this", "gpt-5.9"),
+        ("Use GPT-5.9 to refactor this", "gpt-5.9"),
+        ("dispatch sonnet-4.7 to review this", "sonnet-4.7"),
+        ("refactor this with model kimi-k2", "kimi-k2"),
+        ("refactor this with the model `o3`", "o3"),
+        ("refactor this using opus-4.5-thinking", "opus-4.5-thinking"),
+        ("refactor this with gemini-2.5-pro.", "gemini-2.5-pro"),
+        ("have gemini-2.5-pro check it", "gemini-2.5-pro"),
+        ("haiku: check it", "haiku"),
+        ("check it, haiku in a worktree", "haiku"),
+        ("check it. use claude", "claude"),
+        ("use sonnet-4.65", "sonnet-4.65"),
+        ("use sonnet-4.6-thinking.", "sonnet-4.6-thinking"),
+        ("have opus plan it; use gpt-5.9 to do it", "gpt-5.9"),
+    ],
+)
+def test_a_model_that_is_plainly_asked_for_and_not_configured_is_unknown(prompt: str, model: str) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        choose(CONFIG, prompt, None)
+
+    assert caught.value.model == model
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "compare the prices of gpt-5.9 and o3",
+        "add gpt-4o support",
+        "write a haiku",
+        "use gpt-4o embeddings in search.py",
+        "call gemini-2.5-pro in the summariser",
+        "use claude.md for the rules",
+        "explain what codex does",
+    ],
+)
+def test_a_model_that_is_only_spoken_of_is_not_asked_for(prompt: str) -> None:
+    assert chosen(prompt) == "opus"
+
+
+def test_an_unknown_model_that_is_named_before_a_known_one_gives_way_and_is_told() -> None:
+    assert choose(CONFIG, "use gpt-5.9 to review what sonnet wrote", None).others == ("gpt-5.9",)
+    assert chosen("use gpt-5.9 to review what sonnet wrote") == "sonnet"
+
+
+def test_a_family_stands_for_its_only_model() -> None:
+    choice = choose(CONFIG, "use gpt to refactor it", None)
+
+    assert (choice.model, choice.why) == ("gpt-5.3-codex", "gpt → gpt-5.3-codex, named in the prompt")
+    assert choose(CONFIG, "", "gpt").model == "gpt-5.3-codex"
+
+
+def test_a_family_of_several_models_is_unknown_and_they_are_named() -> None:
+    config = Config(models={"gemini-2.5-pro": Model("cursor"), "gemini-3.1-pro": Model("cursor")})
+
+    with pytest.raises(UnknownModel) as caught:
+        choose(config, "use gemini to refactor it", None)
+
+    assert caught.value.near == ("gemini-2.5-pro", "gemini-3.1-pro")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrase"),
+    [
+        ("make a quick fix for the login", "make a quick fix for"),
+        ("quick fix", "quick fix"),
+        ("be\n quick about it", "be quick about it"),
+        ("have opus plan and sonnet write it", "plan and sonnet write it"),
+        ("use quick", ""),
+        ("have quick look at it", ""),
+        ("quick: look at it", ""),
+        ("look at it (quick)", ""),
+        ("look at it, quick, in a worktree", ""),
+        ("use gpt-5.3-codex", ""),
+        ("whatever sonnet-4.6 is", ""),
+    ],
+)
+def test_where_a_word_is_perhaps_not_meant_as_a_name_the_phrase_is_told(prompt: str, phrase: str) -> None:
+    assert choose(CONFIG, prompt, None).phrase == phrase
 
 
 def test_shell_is_chosen_by_the_flag_but_not_by_a_word() -> None:
-    assert choose(CONFIG, "", "shell") == Choice("shell", "shell", "", "--model", "shell")
+    assert choose(CONFIG, "", "shell") == Choice("shell", "shell", "", Source.FLAG, "shell")
     assert chosen("fix the shell script") == "opus"
 
 
 def test_with_nothing_configured_the_shell_runs_it() -> None:
-    assert choose(Config(), "fix it", None) == Choice("shell", "shell", "", "no agent CLI is configured", None)
+    assert choose(Config(), "fix it", None) == Choice("shell", "shell", "", Source.NOTHING, "shell")
 
 
 def test_without_a_default_the_best_model_runs_it() -> None:
     config = Config(models=CONFIG.models)
 
-    assert choose(config, "fix it", None) == Choice("opus", "claude", "", "no default is configured", None)
+    assert choose(config, "fix it", None) == Choice("opus", "claude", "", Source.BEST, "opus")
 
 
 @pytest.mark.parametrize(
@@ -91,8 +188,9 @@ def test_without_a_default_the_best_model_runs_it() -> None:
         ("use @sonnet", "sonnet"),
         ("sonnet-4.6", "sonnet-4.6"),
         ("use sonnet-4.6.", "sonnet-4.6"),
-        ("use sonnet-4.65", "opus"),
-        ("use sonnet-4.6-thinking", "opus"),
+        ("what is sonnet-4.65", "opus"),
+        ("what is sonnet-4.6-thinking", "opus"),
+        ("what is gpt-5.3-codex-xhigh", "opus"),
         ("use my-sonnet", "opus"),
         ("use sonnets", "opus"),
         ("use sonnet_2", "opus"),
@@ -102,18 +200,12 @@ def test_without_a_default_the_best_model_runs_it() -> None:
         ("write to someone@sonnet.example", "opus"),
         ("be quickly done", "opus"),
         ("a quick fix", "quick"),
-        ("gpt-5.3-codex-xhigh", "opus"),
         ("gpt-5.3-codex!", "gpt-5.3-codex"),
         ("Übung: sonnet—schnell", "sonnet"),
     ],
 )
 def test_only_whole_words_name_a_model(prompt: str, name: str) -> None:
     assert chosen(prompt) == name
-
-
-def test_mentions_are_given_in_their_order_and_as_configured() -> None:
-    assert mentions("sonnet OPUS sonnet-4.6", ["opus", "Sonnet", "sonnet-4.6"]) == ["Sonnet", "opus", "sonnet-4.6"]
-    assert mentions("anything", []) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,201 @@
+"""The sentences that ask for something of the configuration: a table. Pure; see `words`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dispatch_queue.config import wish
+from dispatch_queue.config.wish import Heard, Wish
+
+# The parts that sentences are made of. They are looked at in one line, without quotes, with single spaces.
+NAME = r"[a-z0-9](?:[\w.:/@+-]*\w)?"
+_NAMES = rf"(?P<names>{NAME}(?:(?:,|,? and| &) {NAME})*)"
+_MODEL = f"(?P<model>{NAME})"
+_ALIAS = f"(?P<alias>{NAME})"
+_FILE = r"config(?:uration)?(?:\.ya?ml)?(?: file)?"
+OURS = rf"my (?:dispatch )?{_FILE}|(?:the |your )?dispatchs? {_FILE}|~?/?\S*\.dispatch/config\.yaml"
+CONFIG = r"(?:(?:the |your |our |this )?config(?:uration)?(?: file)?)"
+_PLACE = rf"(?:(?P<ours>{OURS})|(?P<place>{CONFIG}|dispatch|my (?:models|aliases|agents))|config\.ya?ml)"
+_IN = rf" (?:to|into|in|from|of|out of) {_PLACE}"
+_IN_IT = rf"(?: (?:to|in|into) (?:{OURS}|{CONFIG}))?"
+_BACKEND = r"(?:the )?(?P<backend>[\w.-]+)(?: (?:code|agent|cli|backend))?"
+_VIA = f" (?:via|using|through|with|over|on) {_BACKEND}"
+_ROUND = f"(?:{_IN}|{_VIA}){{0,2}}"
+A = "(?:(?:the|a|an|my|another) )?(?:new )?"
+MY_DEFAULT = "(?:(?:my|the|our|a|dispatchs?) )?(?:new )?default(?: model| agent)?"
+_TOO = "(?P<too>,? and (?:make|set|use) it(?: as| to be)? (?:my|the)(?: new)? default(?: model)?)?"
+_USES = "(?:that uses|which uses|using|uses|use|that runs|running|for|of|on|with|to|->|=>?|means) (?:the )?(?:model )?"
+_THE_ALIAS = f"(?:the |my )?(?P<kind>alias )?{_ALIAS}(?: wish.alias)?"
+
+
+class Form(NamedTuple):
+    """Sentences that begin with one of `verbs` (none: with anything) and go on as `pattern` says."""
+
+    example: str
+    verbs: frozenset[str]
+    pattern: str
+    means: Callable[[Heard], Wish | None]
+
+
+def _form(example: str, verbs: str, pattern: str, means: Callable[[Heard], Wish | None]) -> Form:
+    return Form(example, frozenset(verbs.split()), pattern, means)
+
+
+_ADD = "add include register enable put"
+_MAKE = "create make add define set new register"
+_SET = "switch set change make update move"
+_REMOVE = "remove delete drop forget unregister"
+_SHOW = "show print display view cat list"
+
+FORMS = (
+    _form(
+        "add gpt-5.3 to my config and make it the default",
+        _ADD,
+        rf"{A}(?:(?P<kind>models?|agents?) (?:called |named )?)?{_NAMES}{_ROUND}{_TOO}",
+        wish.add,
+    ),
+    _form(
+        "add a gpt-5.3 agent via cursor",
+        _ADD,
+        rf"{A}{_NAMES} (?:as an? )?(?P<kind>models?|agents?){_ROUND}{_TOO}",
+        wish.add,
+    ),
+    _form(
+        "add a fast model called speedy that uses opus via claude",
+        _MAKE,
+        rf"(?:up )?{A}(?:\w+ ){{0,3}}?(?:model|agent|worker|alias) (?:called|named) {_ALIAS} {_USES}{_MODEL}{_ROUND}",
+        wish.alias,
+    ),
+    _form(
+        "create a speedy alias using opus",
+        _MAKE,
+        rf"(?:up )?{A}{_ALIAS} alias{_IN_IT} {_USES}{_MODEL}{_ROUND}",
+        wish.alias,
+    ),
+    _form(
+        "set up an alias speedy for opus",
+        _MAKE,
+        rf"(?:up )?{A}alias {_ALIAS}{_IN_IT} {_USES}{_MODEL}{_ROUND}",
+        wish.alias,
+    ),
+    _form(
+        "add an alias for opus called speedy",
+        _MAKE,
+        rf"(?:up )?{A}alias (?:for |of |to )?{_MODEL} (?:called|named|as) {_ALIAS}{_ROUND}",
+        wish.alias,
+    ),
+    _form("alias speedy to opus", "alias", rf"{_ALIAS} {_USES}{_MODEL}{_ROUND}", wish.alias),
+    _form("alias opus as speedy", "alias", rf"{_MODEL} (?:called|named|as) {_ALIAS}{_ROUND}", wish.alias),
+    _form(
+        "switch my default model to opus",
+        _SET,
+        rf"{MY_DEFAULT}{_IN_IT} (?:to(?: be)?|as|=|be) (?:the )?(?:model )?{_MODEL}{_ROUND}",
+        wish.default_to,
+    ),
+    _form("set default opus", "set", rf"{MY_DEFAULT} {_MODEL}", wish.as_default),
+    _form("default to opus", "default default:", rf"(?:to |= ?|model |is )?{_MODEL}", wish.as_default),
+    _form(
+        "make opus the default",
+        "make set use choose pick",
+        rf"(?:the )?(?:model )?{_MODEL} (?:as |to be |be )?{MY_DEFAULT}{_ROUND}",
+        wish.as_default,
+    ),
+    _form("use opus by default", "use switch", rf"(?:to )?{_MODEL} (?:by|as) default", wish.as_default),
+    _form(
+        "opus should be the default", "", rf"{_MODEL} (?:should be|as|must be|is) {MY_DEFAULT}{_ROUND}", wish.as_default
+    ),
+    _form(
+        "change my model to opus",
+        "change switch set",
+        rf"(?:(?P<the>the) |my |dispatchs? )?model to {_MODEL}",
+        wish.model_to,
+    ),
+    _form("switch to opus", "switch", rf"(?P<the>to) {_MODEL}", wish.model_to),
+    _form(
+        "remove the model haiku from my config",
+        _REMOVE,
+        rf"{A}(?:(?P<kind>models?|agents?|alias|aliases) (?:called |named )?)?{_NAMES}(?:{_IN})?",
+        wish.remove,
+    ),
+    _form(
+        "remove the haiku model",
+        _REMOVE,
+        rf"{A}{_NAMES} (?P<kind>models?|agents?|alias|aliases)(?:{_IN})?",
+        wish.remove,
+    ),
+    _form("take haiku out of my config", "take", rf"{_NAMES} out of {_PLACE}", wish.remove),
+    _form(
+        "change the model of the alias quick to opus",
+        _SET,
+        rf"(?:the )?model (?:of|for) {_THE_ALIAS} to {_MODEL}",
+        wish.change_alias,
+    ),
+    _form(
+        "make quick use opus",
+        f"{_SET} let have point",
+        rf"{_THE_ALIAS} (?:to use |to be |to |at |use |be ){_MODEL}",
+        wish.change_alias,
+    ),
+    _form(
+        "change the prompt of quick to: Be quick",
+        _SET,
+        rf"(?:the )?prompt (?:of|for) {_THE_ALIAS} to:? (?P<text>.+)",
+        wish.change_alias,
+    ),
+    _form("rename the alias quick to fast", "rename", rf"{_THE_ALIAS} to {_MODEL}", wish.rename_alias),
+    _form(
+        "set the backend of gpt-5.2 to cursor",
+        _SET,
+        rf"(?:the )?backend (?:of|for) {_MODEL} to {_BACKEND}",
+        wish.backend,
+    ),
+    _form(
+        "switch gpt-5.2 to the cursor backend",
+        _SET,
+        rf"{_MODEL} to (?:the )?(?P<backend>[\w.-]+) backend",
+        wish.backend,
+    ),
+    _form("route gpt-5.2 through cursor", "route run", rf"{_MODEL} (?:via|through) {_BACKEND}", wish.backend),
+    _form(
+        "migrate my config to the new format",
+        "migrate upgrade convert",
+        rf"{_PLACE}(?P<new> (?:to|into) the (?:new|current|latest) (?:config )?(?:format|schema|version|style))?",
+        wish.migrate,
+    ),
+    _form("migrate", "", "migrate", wish.migrate),
+    _form("show me my config", _SHOW, rf"(?:me )?(?:the contents of )?(?:{OURS}|{CONFIG})", wish.show),
+    _form(
+        "list my models",
+        _SHOW,
+        "(?:me )?(?:(?:all )?(?:my|configured|available) )?(?:models|aliases|backends)",
+        wish.show,
+    ),
+    _form(
+        "what is in my config",
+        "what whats",
+        rf"(?:(?:is|are|do i have|does it say) )?in (?:{OURS}|{CONFIG})|(?:is )?{OURS}",
+        wish.show,
+    ),
+    _form(
+        "which models do i have",
+        "what which",
+        "(?:models|aliases|backends|agents) (?:do i have|have i|are (?:available|configured|there)|can i use)"
+        rf"(?: in (?:{OURS}|{CONFIG}))?",
+        wish.show,
+    ),
+    _form(
+        "whats my default model",
+        "what which whats",
+        "(?:is |model is )?(?:my|the) default(?: model| agent)?",
+        wish.show,
+    ),
+    _form("my config", "", f"{OURS}|{CONFIG}", wish.show),
+    _form("where is my config", "where wheres", rf"(?:is )?(?:{OURS}|{CONFIG})(?: stored| kept| located)?", wish.path),
+    _form(
+        "show the config path",
+        f"{_SHOW} config",
+        rf"(?:me )?(?:(?:{OURS}|{CONFIG}) )?path|(?:me )?where {OURS} is",
+        wish.path,
+    ),
+    _form("check my config", "check validate verify", f"{OURS}|{CONFIG}", wish.check),
+    _form("is my config ok", "is", rf"(?:{OURS}|{CONFIG}) (?:ok|okay|valid|fine|right|correct|good)", wish.check),
+)

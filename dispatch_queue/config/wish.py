@@ -1,0 +1,222 @@
+"""What is wished of the configuration: what the parts of a sentence come to, and how sure we may be. Pure; see `words`.
+
+Sure is counted in points: up to two for what a sentence says it is about ("my config" 2; "dispatch", "the config",
+"alias" 1), up to two for its names (a model there is 2, what only looks like one 1). Three are sure, two are unsure,
+fewer are a task.
+"""
+
+import dataclasses
+import enum
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+
+from dispatch_queue.config.choose import best_model
+from dispatch_queue.config.edit import AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
+from dispatch_queue.config.mention import has_digit_and_letter, is_model_id
+from dispatch_queue.config.schema import KNOWN_BACKENDS, SHELL, Config
+
+_SURE, _UNSURE = 3, 2
+
+
+class Look(enum.StrEnum):
+    """A request that changes nothing; the value is the `dispatch config` command."""
+
+    SHOW = "show"
+    CHECK = "check"
+    PATH = "path"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Changes:
+    """The edits asked for; not `sure` where the same words can as well be a task."""
+
+    edits: tuple[Edit, ...]
+    sure: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unclear:
+    """About the configuration, and no more is understood. `command` is the nearest that there is."""
+
+    command: str
+
+
+Wish = Look | Changes | Unclear
+
+
+_NO_NAMES = frozenset(
+    "a an the my our your this that it to in into from of for as and or on by with via using be is use uses named"
+    " called model models agent agents alias aliases default config configuration backend new all any up out"
+    " dispatch".split()
+)
+
+_BACKENDS = {"agent": "cursor", "claude-code": "claude", "anthropic": "claude", "openai": "codex"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Heard:
+    """A sentence of one of the forms: its named parts, and the prompt that it gives."""
+
+    config: Config
+    parts: Mapping[str, str | None]
+    prompt: str | None
+
+    def all_are_names(self) -> bool:
+        alias = self.parts.get("alias")
+        names = [*self.names(), *([alias] if alias else [])]
+        return not any(name.casefold() in _NO_NAMES for name in names)
+
+    def names(self) -> list[str]:
+        found = self.parts.get("names") or self.parts.get("model") or ""
+        return [self.known(name) for name in re.split(r",? and |, ?| & ", found) if name]
+
+    def known(self, name: str) -> str:
+        """As the config writes it; an id that it lacks in lower case, as ids are."""
+        for each in (*self.config.models, *self.config.aliases, SHELL):
+            if each.casefold() == name.casefold():
+                return each
+        return name.casefold() if is_model_id(name) else name
+
+    def alias(self) -> str:
+        return self.known(self.parts["alias"] or "")
+
+    def has(self, name: str) -> bool:
+        return name in self.config.models or name == SHELL
+
+    def backend(self) -> str | None:
+        """The back end named, if it is one."""
+        said = (self.parts.get("backend") or "").casefold()
+        said = _BACKENDS.get(said, said)
+        return said if said in {*self.config.backends, *KNOWN_BACKENDS} else None
+
+    def about(self) -> int:
+        if self.parts.get("ours"):
+            return 2
+        return 1 if self.parts.get("place") or self.parts.get("kind") else 0
+
+    def points(self, names: Iterable[str]) -> int:
+        return min(_points(name, self.config) for name in names)
+
+
+def _points(name: str, config: Config) -> int:
+    known = [*config.models, *config.aliases]
+    if name in known or is_model_id(name):
+        return 2
+    import difflib
+
+    known += KNOWN_BACKENDS
+    looks_like_an_id = has_digit_and_letter(name) and "/" not in name
+    return 1 if looks_like_an_id or difflib.get_close_matches(name.casefold(), known, 1, cutoff=0.75) else 0
+
+
+def _weighed(points: int, *edits: Edit | None) -> Changes | None:
+    made = tuple(edit for edit in edits if edit is not None)
+    return Changes(made, sure=points >= _SURE) if points >= _UNSURE else None
+
+
+# -- What the forms mean ----------------------------------------------------------------------------------------------
+
+
+def add(heard: Heard) -> Wish | None:
+    names, backend = heard.names(), heard.backend()
+    if heard.parts.get("backend") and backend is None:
+        return Unclear(f"dispatch config add-model {shlex.quote(names[0])}") if heard.about() > 1 else None
+    if any(name in heard.config.aliases for name in names):
+        return None
+    too = SetDefault(names[-1]) if heard.parts.get("too") else None
+    points = heard.about() + heard.points(names) + (backend is not None)
+    # A CLI's own name stands for whichever model it takes by itself.
+    own = {name: name for name in names if name in KNOWN_BACKENDS}
+    return _weighed(points, *(AddModel(name, backend or own.get(name)) for name in names), too)
+
+
+def alias(heard: Heard) -> Wish | None:
+    name, (model,), backend = heard.alias(), heard.names(), heard.backend()
+    if heard.parts.get("backend") and backend is None:
+        return None
+    target = heard.config.aliases[model].model if model in heard.config.aliases else model
+    missing = None if heard.has(target) and backend in (None, heard.config.backend_of(target)) else target
+    points = 1 + heard.about() + heard.points([model])
+    prompt = heard.prompt or ""
+    return _weighed(points, AddModel(missing, backend) if missing else None, AddAlias(name, target, prompt))
+
+
+def change_alias(heard: Heard) -> Wish | None:
+    name = heard.alias()
+    present = heard.config.aliases.get(name)
+    model = heard.names()[0] if heard.parts.get("model") else present.model if present else ""
+    if present is None or not model:
+        is_alias = heard.parts.get("kind") and _points(model, heard.config) > 1
+        return Unclear(f"dispatch config alias {shlex.quote(name)} {shlex.quote(model)}") if is_alias else None
+    if heard.parts.get("text") is None and heard.parts.get("model") is None:
+        return None
+    target = heard.config.aliases[model].model if model in heard.config.aliases else model
+    prompt = heard.parts.get("text") or heard.prompt or ""
+    missing = None if heard.has(target) else AddModel(target)
+    points = 1 + _points(target, heard.config) + bool(heard.parts.get("kind"))
+    return _weighed(points, missing, AddAlias(name, target, prompt))
+
+
+def rename_alias(heard: Heard) -> Wish | None:
+    name, (new,) = heard.alias(), heard.names()
+    present = heard.config.aliases.get(name)
+    if present is None:
+        return None
+    edits = AddAlias(new, present.model, present.prompt), RemoveAlias(name)
+    return Changes(edits, sure=bool(heard.parts.get("kind")))
+
+
+def remove(heard: Heard) -> Wish | None:
+    names = heard.names()
+    plainly_models = all(name in heard.config.models and is_model_id(name) for name in names)
+    points = heard.about() + heard.points(names) + plainly_models
+    as_alias = (heard.parts.get("kind") or "").startswith("alias")
+    aliases = heard.config.aliases
+    return _weighed(points, *(RemoveAlias(n) if as_alias or n in aliases else RemoveModel(n) for n in names))
+
+
+def _default(heard: Heard, about: int) -> Wish | None:
+    (name,), backend = heard.names(), heard.backend()
+    if name in heard.config.backends and not heard.has(name) and name not in heard.config.aliases:
+        of_it = best_model([model for model, entry in heard.config.models.items() if entry.backend == name])
+        return Unclear(f"dispatch config default {of_it or 'MODEL'}")
+    if heard.parts.get("backend") and backend is None:
+        return None
+    there = heard.has(name) or name in heard.config.aliases or not is_model_id(name)
+    return _weighed(about + _points(name, heard.config), None if there else AddModel(name, backend), SetDefault(name))
+
+
+def default_to(heard: Heard) -> Wish | None:
+    return _default(heard, about=2)
+
+
+def as_default(heard: Heard) -> Wish | None:
+    return _default(heard, about=2 if heard.parts.get("ours") else 1)
+
+
+def model_to(heard: Heard) -> Wish | None:
+    return _default(heard, about=0 if heard.parts.get("the") else 1)
+
+
+def backend(heard: Heard) -> Wish | None:
+    (name,), backend = heard.names(), heard.backend()
+    if backend is None or name in heard.config.aliases:
+        return None
+    return _weighed(1 + _points(name, heard.config), AddModel(name, backend))
+
+
+def migrate(heard: Heard) -> Wish | None:
+    return Changes((Migrate(),), sure=bool(heard.parts.get("ours") or heard.parts.get("new")))
+
+
+def show(_: Heard) -> Wish:
+    return Look.SHOW
+
+
+def path(_: Heard) -> Wish:
+    return Look.PATH
+
+
+def check(_: Heard) -> Wish:
+    return Look.CHECK

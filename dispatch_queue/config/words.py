@@ -1,0 +1,165 @@
+"""Requests about the configuration in a user's own words: "add gpt-5.3 to my config". Pure.
+
+A request is a whole sentence of a known form, with names in it and nothing more; every other sentence is a task.
+"""
+
+import re
+import shlex
+
+from dispatch_queue.config.edit import AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
+from dispatch_queue.config.forms import CONFIG, FORMS, MY_DEFAULT, NAME, OURS, A
+from dispatch_queue.config.mention import is_model_id
+from dispatch_queue.config.schema import Config
+from dispatch_queue.config.wish import Changes, Heard, Unclear, Wish
+
+_MAX_HEAD_CHARS = 200
+
+
+def read(text: str, config: Config) -> Wish | None:
+    """The request that `text` is, under `config`; None for a task."""
+    head, prompt = _split(text)
+    if not head or len(head) > _MAX_HEAD_CHARS or "\n" in head:
+        return None
+    head = _plain(head)
+    first, _, rest = head.partition(" ")
+    for form in FORMS:
+        if form.verbs and first.casefold() not in form.verbs:
+            continue
+        found = re.fullmatch(form.pattern, rest if form.verbs else head, re.IGNORECASE)
+        heard = Heard(config, found.groupdict(), prompt) if found else None
+        if heard is not None and heard.all_are_names() and (wish := form.means(heard)) is not None:
+            return wish
+    return _several(head, config) or _unclear(head, config)
+
+
+def command_of(edit: Edit) -> str:
+    """The command line that makes the same edit."""
+    match edit:
+        case AddModel(model, backend):
+            words = ["add-model", model, *(["--backend", backend] if backend else [])]
+        case RemoveModel(model):
+            words = ["remove-model", model]
+        case SetDefault(name):
+            words = ["default", name]
+        case AddAlias(name, model, prompt):
+            words = ["alias", name, model, *(["--prompt", prompt] if prompt else [])]
+        case RemoveAlias(name):
+            words = ["alias", name, "--remove"]
+        case Migrate():
+            words = ["migrate"]
+    return f"dispatch config {shlex.join(words)}"
+
+
+# -- A sentence without what says nothing -----------------------------------------------------------------------------
+
+_PROMPT = (
+    r"(?P<head>[^\n]*?)[\s,;]*(?:\b(?:with|and|using|plus)\s+)?(?:\b(?:a|the|this|its)\s+)?(?:\bsystem\s+)?"
+    r"\bprompt(?:\s*[:=]\s*|\s+(?:is|that\s+says|saying)\s*:?\s+|\s+(?=[\"'`\u201c]))(?P<prompt>.+)"
+)
+_LEAD = (
+    r"(?:(?:[/@]?dispatch(?:-submit)?\b[:,]?(?!\s+config)|hey|hi|ok|okay|so|now|also|and|then|please|pls|kindly|just|lets"
+    r"|go ahead and|help me(?: to)?|(?:can|could|would|will) (?:you|we|u)|id like (?:you )?to|i would like (?:you )?to"
+    r"|i (?:want|need)(?: you)?(?: to)?|you should|we should)[\s,:]+)+"
+)
+_TAIL = r"(?:[\s,]+(?:please|pls|thanks|thank you|thx|for me|(?:right )?now|instead|from now on|again|too|as well))+$"
+_SPACED = (
+    r"\b(gpt|gemini|grok|composer|claude|(?:claude )?(?:opus|sonnet|haiku))"
+    r" (\d+(?:\.\d+)*(?: (?:pro|flash|mini|codex|thinking|max))*)\b"
+)
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """A sentence, and the prompt that it gives to an alias."""
+    text = text.strip()
+    while len(text) > 1 and text[0] in "\"'`" and text[-1] == text[0]:
+        text = text[1:-1].strip()
+    if "prompt" in text[:_MAX_HEAD_CHARS].casefold() and (
+        found := re.fullmatch(_PROMPT, text, re.IGNORECASE | re.DOTALL)
+    ):
+        prompt = found["prompt"].strip()
+        if prompt[0] in "\"'`\u201c" and prompt[-1] in "\"'`\u201d" and len(prompt) > 1:
+            prompt = prompt[1:-1].strip()
+        return found["head"], prompt or None
+    return text, None
+
+
+def _plain(head: str) -> str:
+    """Without politeness, quotes and punctuation around it; ids that are spoken as words (`gpt 5.3`) as ids."""
+    head = " ".join(re.sub("[`\"'\u2018\u2019\u201c\u201d]", "", head).split()).rstrip(" .!?,;:\u2026")
+    head = re.sub(_TAIL, "", head, flags=re.IGNORECASE).rstrip(" .!?,;:\u2026")
+    head = re.sub(f"^{_LEAD}", "", head, flags=re.IGNORECASE)
+    head = re.sub("^get rid of ", "remove ", head, flags=re.IGNORECASE)
+    return re.sub(_SPACED, lambda found: found[0].replace(" ", "-"), head, flags=re.IGNORECASE)
+
+
+def _several(head: str, config: Config) -> Wish | None:
+    """What a sentence of several clauses wants, if the first one is a request."""
+    clauses = re.split(r"(?:[,;.] )?(?<= )(?:and then|and|then) |[;.] ", head)
+    wishes = [read(clause, config) for clause in clauses] if len(clauses) > 1 else []
+    if not wishes or not isinstance(wishes[0], Changes):
+        return None
+    made = [wish for wish in wishes if isinstance(wish, Changes)]
+    if len(made) < len(wishes):
+        return Unclear(command_of(made[0].edits[0])) if made[0].sure else None
+    edits = (edit for wish in made for edit in wish.edits)
+    return Changes(tuple(edits), sure=all(wish.sure for wish in made))
+
+
+# -- About the configuration, and not understood ----------------------------------------------------------------------
+
+_SUBCOMMANDS = "show|path|check|add-model|remove-model|alias|default|migrate|init"
+_MENTIONED = rf"(?:{OURS})(?=$|[.,;:!?)]| (?:to|for|with|so|and|that|which|by|from|as|is|has|in|of|using)\b)"
+_HALF = (
+    rf"(?:add|create|make|define|new) {A}(?:(?P<alias>{NAME}) )?alias(?: (?:called |named )?(?P<name>{NAME}))?"
+    rf"|(?:add|create|register) (?:(?:an|new) )?agent(?: (?P<agent>{NAME}))?|(?:remove|delete) {A}(?:alias|agent)"
+    rf"|(?:change|switch) (?:the |my )?model|(?:set|change|switch|update) {MY_DEFAULT}"
+    rf"|(?:edit|open|modify|change|update|reset) (?:{OURS}|{CONFIG})"
+)
+_DIRECTED = r"^(?:use|using|have|let|ask|tell|with|dispatch) \S+ (?:to|and)\b"
+_CHANGING = r"^(?:add|remove|delete|set|change|switch|make|update|edit|modify|put|create)\b"
+
+
+def _unclear(head: str, config: Config) -> Unclear | None:
+    """The nearest command for a sentence that is about the configuration and has none of the forms."""
+    if found := re.fullmatch(rf"(?:dispatch )?(config (?:{_SUBCOMMANDS})\b.*)", head, re.IGNORECASE):
+        return Unclear(f"dispatch {found[1]}")
+    if re.match(_DIRECTED, head, re.IGNORECASE):
+        return None
+    names = [name for name in re.findall(r"[\w.:/@+-]*\w", head) if _is_name(name, config)]
+    half = re.fullmatch(_HALF, head, re.IGNORECASE)
+    about = half or re.search(_MENTIONED, head, re.IGNORECASE)
+    if not about and names and re.match(_CHANGING, head, re.IGNORECASE):
+        about = re.search(rf"{CONFIG}(?: (?:to|so)\b|[,:]|$)", head, re.IGNORECASE)
+    if half and (alias := half["alias"] or half["name"] or half["agent"]):
+        return Unclear(f"dispatch config alias {shlex.quote(alias)} MODEL")
+    return Unclear(_nearest(head.casefold(), names)) if about else None
+
+
+def _is_name(name: str, config: Config) -> bool:
+    return name.casefold() in {each.casefold() for each in (*config.models, *config.aliases)} or is_model_id(name)
+
+
+def _nearest(head: str, names: list[str]) -> str:
+    """The command for what a sentence seems to want, with the names in it where they are known."""
+    verb = head.partition(" ")[0]
+    removes = verb in ("remove", "delete", "drop", "forget")
+    model = shlex.quote(names[0]) if names else "MODEL"
+    if "alias" in head:
+        words = "alias NAME --remove" if removes else f"alias NAME {model}"
+    elif "default" in head:
+        words = f"default {model}"
+    elif removes:
+        words = f"remove-model {model}"
+    elif "migrate" in head or "format" in head:
+        words = "migrate"
+    elif verb in ("add", "put", "create", "register", "include"):
+        words = f"add-model {model}"
+    elif verb in ("change", "switch", "set") and "model" in head:
+        words = f"default {model}"
+    elif verb in ("edit", "open", "modify", "where"):
+        words = "path"
+    elif names:
+        words = f"default {model}"
+    else:
+        words = "check" if verb in ("check", "fix", "test", "validate") else "show"
+    return f"dispatch config {words}"

@@ -1,0 +1,357 @@
+"""Which sentences are requests about the configuration, what they ask for, and which are tasks."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatch_queue.config.edit import AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
+from dispatch_queue.config.forms import FORMS, Form
+from dispatch_queue.config.mention import is_likely_about_config
+from dispatch_queue.config.schema import Alias, Backend, Config, Model
+from dispatch_queue.config.wish import Changes, Look, Unclear, Wish
+from dispatch_queue.config.words import command_of, read
+
+CONFIG = Config(
+    default="opus",
+    backends={"claude": Backend(), "mine": Backend("my-agent")},
+    models={
+        "opus": Model("claude"),
+        "sonnet": Model("claude"),
+        "haiku": Model("claude"),
+        "gpt-5.2": Model("codex"),
+        "composer-1.5": Model("cursor"),
+        "mine": Model("mine"),
+    },
+    aliases={"quick": Alias("sonnet", "Be brief."), "reviewer": Alias("opus")},
+)
+FAST = AddAlias("fast", "haiku")
+OWASP = "You are a security reviewer. Focus on OWASP Top 10\nvulnerabilities: auth flaws, and injection."
+
+
+def understood(text: str) -> Wish | None:
+    """What a submit understands: `read`, behind the quick look that is to save its time."""
+    likely = is_likely_about_config(text, [*CONFIG.models, *CONFIG.aliases])
+    return read(text, CONFIG) if likely else None
+
+
+SURE: list[tuple[str, tuple[Edit, ...]]] = [
+    ("add gpt-5.3 to my config", (AddModel("gpt-5.3"),)),
+    ("Add GPT-5.3 to my config.", (AddModel("gpt-5.3"),)),
+    ("please add `gpt-5.3` to my config", (AddModel("gpt-5.3"),)),
+    ('can you add "gpt-5.3" to my config?', (AddModel("gpt-5.3"),)),
+    ("\u201cadd gpt-5.3 to my config\u201d", (AddModel("gpt-5.3"),)),
+    ("dispatch add gpt-5.3 to my config", (AddModel("gpt-5.3"),)),
+    ('/dispatch "add gpt-5.3 to my config"', (AddModel("gpt-5.3"),)),
+    ("Dispatch: add gpt-5.3 to my config", (AddModel("gpt-5.3"),)),
+    ("could you please add gpt 5.3 to my dispatch config, thanks!", (AddModel("gpt-5.3"),)),
+    ("I'd like to add gpt-5.3 to the config", (AddModel("gpt-5.3"),)),
+    ("add gpt-5.3 to dispatch...", (AddModel("gpt-5.3"),)),
+    ("add gpt-5.3 to ~/.dispatch/config.yaml", (AddModel("gpt-5.3"),)),
+    ("add the model gpt-5.3", (AddModel("gpt-5.3"),)),
+    ("add gpt-5.3 as a model to my config", (AddModel("gpt-5.3"),)),
+    ("add agent gpt-5", (AddModel("gpt-5"),)),
+    ("add a gpt-5 agent to my dispatch config", (AddModel("gpt-5"),)),
+    ("add kimi-k2 to my config", (AddModel("kimi-k2"),)),
+    ("add codex to my config", (AddModel("codex", "codex"),)),
+    ("add gemini-2.5-pro to dispatch using cursor agent", (AddModel("gemini-2.5-pro", "cursor"),)),
+    ("add gemini 2.5 pro via cursor to my config", (AddModel("gemini-2.5-pro", "cursor"),)),
+    ("add sonnet-4.6 via claude code", (AddModel("sonnet-4.6", "claude"),)),
+    ("add sonnet-4.6, gpt-5.3 and o3 to my config", (AddModel("sonnet-4.6"), AddModel("gpt-5.3"), AddModel("o3"))),
+    ("add gpt-5.3 to my config and make it the default", (AddModel("gpt-5.3"), SetDefault("gpt-5.3"))),
+    ("add a fast model called speedy that uses composer-1.5 via cursor", (AddAlias("speedy", "composer-1.5"),)),
+    (
+        "add a fast model called speedy that uses composer-2 via cursor",
+        (AddModel("composer-2", "cursor"), AddAlias("speedy", "composer-2")),
+    ),
+    (
+        f"create a security-reviewer alias using opus with prompt: {OWASP}",
+        (AddAlias("security-reviewer", "opus", OWASP),),
+    ),
+    (
+        'Create a security-reviewer alias for opus with the prompt "You are a security reviewer."',
+        (AddAlias("security-reviewer", "opus", "You are a security reviewer."),),
+    ),
+    ("create a security-reviewer alias using opus", (AddAlias("security-reviewer", "opus"),)),
+    ("create a rev alias using gpt-5.9", (AddModel("gpt-5.9"), AddAlias("rev", "gpt-5.9"))),
+    ("create a rev alias using quick", (AddAlias("rev", "sonnet"),)),
+    ("add an alias called fast for haiku", (FAST,)),
+    ("make a new alias fast that uses haiku", (FAST,)),
+    ("set up an alias fast for haiku in my config", (FAST,)),
+    ("add alias fast -> haiku", (FAST,)),
+    ("alias fast to haiku", (FAST,)),
+    ("alias haiku as fast", (FAST,)),
+    ("add an alias for haiku called fast", (FAST,)),
+    ("switch default to sonnet", (SetDefault("sonnet"),)),
+    ("please, could you switch the default to Sonnet?", (SetDefault("sonnet"),)),
+    ("set default to gpt-5.2", (SetDefault("gpt-5.2"),)),
+    ("set my default model to `sonnet`", (SetDefault("sonnet"),)),
+    ("change my default model to quick", (SetDefault("quick"),)),
+    ("set the default in my config to sonnet", (SetDefault("sonnet"),)),
+    ("set default to gpt-5.9", (AddModel("gpt-5.9"), SetDefault("gpt-5.9"))),
+    ("set default to shell", (SetDefault("shell"),)),
+    ("set default to sonnnet", (SetDefault("sonnnet"),)),  # refused later, with what was meant
+    ("set default sonnet", (SetDefault("sonnet"),)),
+    ("default to sonnet", (SetDefault("sonnet"),)),
+    ("make opus the default", (SetDefault("opus"),)),
+    ("make sonnet my default model.", (SetDefault("sonnet"),)),
+    ("use sonnet as the default from now on", (SetDefault("sonnet"),)),
+    ("use sonnet by default", (SetDefault("sonnet"),)),
+    ("sonnet should be the default", (SetDefault("sonnet"),)),
+    ("i want sonnet as my default", (SetDefault("sonnet"),)),
+    ("change model to sonnet", (SetDefault("sonnet"),)),
+    ("switch my model to sonnet", (SetDefault("sonnet"),)),
+    ("remove haiku", (RemoveModel("haiku"),)),
+    ("Remove Haiku.", (RemoveModel("haiku"),)),
+    ("remove gpt-5.2 from my config", (RemoveModel("gpt-5.2"),)),
+    ("delete the gpt-5.2 model", (RemoveModel("gpt-5.2"),)),
+    ("delete model gpt-5.2 from dispatch", (RemoveModel("gpt-5.2"),)),
+    ("get rid of haiku", (RemoveModel("haiku"),)),
+    ("take haiku out of my config", (RemoveModel("haiku"),)),
+    ("remove haiku and gpt-5.2 from the config", (RemoveModel("haiku"), RemoveModel("gpt-5.2"))),
+    ("delete the alias quick", (RemoveAlias("quick"),)),
+    ("remove the quick alias", (RemoveAlias("quick"),)),
+    ("remove quick from my config", (RemoveAlias("quick"),)),
+    ("change model of alias quick to opus", (AddAlias("quick", "opus"),)),
+    ("change the model for quick to gpt-5.9", (AddModel("gpt-5.9"), AddAlias("quick", "gpt-5.9"))),
+    ("make quick use opus", (AddAlias("quick", "opus"),)),
+    ("point the alias quick at haiku", (AddAlias("quick", "haiku"),)),
+    ("switch quick to opus", (AddAlias("quick", "opus"),)),
+    ("change the prompt of quick to: Be quick", (AddAlias("quick", "sonnet", "Be quick"),)),
+    ("rename the alias quick to fast", (AddAlias("fast", "sonnet", "Be brief."), RemoveAlias("quick"))),
+    ("change backend of gpt-5.2 to cursor", (AddModel("gpt-5.2", "cursor"),)),
+    ("switch gpt-5.2 to the cursor backend", (AddModel("gpt-5.2", "cursor"),)),
+    ("route gpt-5.2 through cursor", (AddModel("gpt-5.2", "cursor"),)),
+    ("migrate my config", (Migrate(),)),
+    ("please migrate my dispatch config to the new format", (Migrate(),)),
+    ("make opus the default and remove haiku", (SetDefault("opus"), RemoveModel("haiku"))),
+    ("set default to sonnet, then remove haiku", (SetDefault("sonnet"), RemoveModel("haiku"))),
+]
+
+
+@pytest.mark.parametrize(("text", "edits"), SURE)
+def test_a_request_becomes_its_edits(text: str, edits: tuple[Edit, ...]) -> None:
+    assert understood(text) == Changes(edits, sure=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "edits"),
+    [
+        ("remove gpt-9", (RemoveModel("gpt-9"),)),
+        ("delete quick", (RemoveAlias("quick"),)),
+        ("remove mine", (RemoveModel("mine"),)),
+        ("add gpt-5.3", (AddModel("gpt-5.3"),)),
+        ("add gpt-5.3 to config.yaml", (AddModel("gpt-5.3"),)),
+        ("add logging to my config", (AddModel("logging"),)),
+        ("remove foo from my config", (RemoveModel("foo"),)),
+        ("set default to foo", (SetDefault("foo"),)),
+        ("change the model to sonnet", (SetDefault("sonnet"),)),
+        ("switch to sonnet", (SetDefault("sonnet"),)),
+        ("create alias rev using opsu", (AddModel("opsu"), AddAlias("rev", "opsu"))),
+        ("rename quick to fast", (AddAlias("fast", "sonnet", "Be brief."), RemoveAlias("quick"))),
+        ("migrate the config", (Migrate(),)),
+        ("migrate", (Migrate(),)),
+    ],
+)
+def test_what_may_be_a_request_or_a_task_is_not_sure(text: str, edits: tuple[Edit, ...]) -> None:
+    assert understood(text) == Changes(edits, sure=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "look"),
+    [
+        ("what's in my config", Look.SHOW),
+        ("What is in my config?", Look.SHOW),
+        ("show config", Look.SHOW),
+        ("show me my config please", Look.SHOW),
+        ("config", Look.SHOW),
+        ("list my models", Look.SHOW),
+        ("list aliases", Look.SHOW),
+        ("which models do I have?", Look.SHOW),
+        ("what models are available", Look.SHOW),
+        ("what's my default model", Look.SHOW),
+        ("where is my config", Look.PATH),
+        ("where's the config file?", Look.PATH),
+        ("show the config path", Look.PATH),
+        ("check my config", Look.CHECK),
+        ("is my config ok?", Look.CHECK),
+    ],
+)
+def test_a_question_about_the_configuration_is_a_look_at_it(text: str, look: Look) -> None:
+    assert understood(text) == look
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("create a security-reviewer alias", "dispatch config alias security-reviewer MODEL"),
+        ("create an alias called rev", "dispatch config alias rev MODEL"),
+        ("add an alias", "dispatch config alias NAME MODEL"),
+        ("change model of alias fast to opus", "dispatch config alias fast opus"),
+        ("remove an alias", "dispatch config alias NAME --remove"),
+        ("add agent harvey", "dispatch config alias harvey MODEL"),
+        ("add an agent", "dispatch config add-model MODEL"),
+        ("add mine to my config via nowhere", "dispatch config add-model mine"),
+        ("set default", "dispatch config default MODEL"),
+        ("change model", "dispatch config default MODEL"),
+        ("switch my default agent to claude", "dispatch config default opus"),
+        ("update my config to use sonnet for reviews", "dispatch config default sonnet"),
+        ("change the config so that sonnet is the default", "dispatch config default sonnet"),
+        ("add gpt-5.3 to my config and fix the login", "dispatch config add-model gpt-5.3"),
+        ("remove haiku and the poem module", "dispatch config remove-model haiku"),
+        ("add a retry limit to my config", "dispatch config add-model MODEL"),
+        ("edit my config", "dispatch config path"),
+        ("fix my config", "dispatch config check"),
+        ("explain my config", "dispatch config show"),
+        ("config add-model gpt-5.3", "dispatch config add-model gpt-5.3"),
+        ("dispatch config show", "dispatch config show"),
+    ],
+)
+def test_what_is_not_understood_gets_the_nearest_command(text: str, command: str) -> None:
+    assert understood(text) == Unclear(command)
+
+
+TASKS = """\
+fix the config loader in src/config.py
+remove the dead code
+add a default value to the model field
+add tests for config parsing
+remove haiku generation from the poem module
+migrate the database
+migrate the config loader to pydantic
+migrate the config to TOML
+set default timeout to 5 s in server.py
+set the default branch to main
+set the default to dark mode
+make dark the default
+make opus the default in server.py
+change the default port to 8080
+let users change the default model
+print the default model on startup
+use opus to clean up my config
+use sonnet to add a config option for retries
+use gpt-5.9 to refactor the config
+have opus review the config
+dispatch sonnet to review the config
+dispatch opus to fix the bug
+dispatch a worker to research model pricing
+refactor the config parser
+fix the bug in my config parser
+take a look at my config loader
+make a quick fix
+quick fix for the login
+write a haiku
+write a haiku about config files
+add an alias for `git status` to my .bashrc
+add an alias called ll for ls
+create a path alias using webpack
+create an alias for the Foo type in types.py
+delete the unused alias
+delete the alias table
+remove the User model
+add a model
+add a User model
+add model User
+add a fast model
+add a user field to my models
+add tests for my models
+add a user agent header
+add agents to the CRM
+add support for gpt-5.3
+add o3 support to the model picker
+add sonnet to the README
+add logging to the config
+add eslint to the config
+add retries to our config
+add tests to dispatch
+add a dispatch table to the parser
+remove debug from the config
+remove opus from models.py
+remove quick sort
+remove codex
+drop the users table
+get rid of the global state
+take opus
+rename opus to sonnet in the docs
+rename the function alias to name
+change the model of the car to red
+switch the database model to async
+switch to postgres
+switch to dark mode
+route /api through nginx
+update the README
+update the config docs using sonnet
+create a config file for eslint
+create a new React app
+check the config for typos
+validate the config on startup
+show the config in the UI
+show a spinner
+list the models in the admin page
+what does the config loader do?
+where is the config parsed?
+is the config loader thread-safe?
+set up the project
+set up dispatch queues in staging
+register the model with the admin
+do a security review of this project
+implement the feature described in requirements.txt
+review src/config.py, then add opus 4 style headers
+""".splitlines()
+
+
+@pytest.mark.parametrize("text", TASKS)
+def test_a_task_is_not_taken_for_a_request(text: str) -> None:
+    assert understood(text) is None
+    assert read(text, CONFIG) is None
+
+
+def test_the_tables_are_long_enough_to_say_something_of_precision() -> None:
+    assert len(SURE) >= 70
+    assert len(TASKS) >= 70
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "''", "?", "add", "add gpt-5.3\nto my config", "add " + "x " * 200])
+def test_what_is_no_sentence_is_no_request(text: str) -> None:
+    assert read(text, CONFIG) is None
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.example)
+def test_each_form_is_there_for_its_example(form: Form) -> None:
+    def meanings(forms: tuple[Form, ...]) -> Wish | None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("dispatch_queue.config.words.FORMS", forms)
+            return read(form.example, CONFIG)
+
+    assert meanings((form,)) is not None
+    assert meanings((form,)) == understood(form.example)
+    assert meanings(tuple(other for other in FORMS if other is not form)) != understood(form.example)
+
+
+@pytest.mark.parametrize(
+    ("edit", "command"),
+    [
+        (AddModel("gpt-5.3"), "dispatch config add-model gpt-5.3"),
+        (AddModel("gpt-5.3", "cursor"), "dispatch config add-model gpt-5.3 --backend cursor"),
+        (RemoveModel("a b"), "dispatch config remove-model 'a b'"),
+        (SetDefault("opus"), "dispatch config default opus"),
+        (AddAlias("rev", "opus", "Be kind."), "dispatch config alias rev opus --prompt 'Be kind.'"),
+        (RemoveAlias("rev"), "dispatch config alias rev --remove"),
+        (Migrate(), "dispatch config migrate"),
+    ],
+)
+def test_an_edit_is_also_a_command(edit: Edit, command: str) -> None:
+    assert command_of(edit) == command
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_read(text: str) -> None:
+    read(text, CONFIG)
+
+
+@given(st.lists(st.sampled_from("add my config to a the alias gpt-5.3 via and , default model x1 use prompt:".split())))
+def test_no_sentence_takes_long_to_read(words: list[str]) -> None:
+    began = time.process_time()
+    read(" ".join(words), CONFIG)
+    assert time.process_time() - began < 1
