@@ -8,13 +8,12 @@ from celery import signals
 from kombu import Queue
 
 from dispatch_queue.config.load import load
-from dispatch_queue.config.schema import Config
 from dispatch_queue.embedded import drain_note
 from dispatch_queue.flower import defaults as flower
-from worker.backends import runnable
 from worker.control import Control
 from worker.services import Services
-from worker.settings import Settings, read_settings
+from worker.serving import follow, queues
+from worker.settings import read_settings
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +25,6 @@ def running_services() -> Services:
     if not _running:
         raise LookupError("no dispatch worker runs in this process")
     return _running[0]
-
-
-def queues(config: Config, settings: Settings) -> list[str]:
-    """The queues this worker consumes: of its host, and of the back ends that can run here, in its pool."""
-    return [f"dispatch.host.{settings.host}", *(f"dispatch.{config.worker.pool}.{name}" for name in runnable(config))]
 
 
 def _configure(conf: Any, **_: Any) -> None:
@@ -61,9 +55,13 @@ def _close(**_: Any) -> None:
         _running.pop().close()
 
 
-def _ignore_hangup(**_: Any) -> None:
-    """Celery starts itself anew at a SIGHUP, by a command line that no longer leads to it."""
+def _ready(sender: Any, **_: Any) -> None:
+    # Celery starts itself anew at a SIGHUP, by a command line that no longer leads to it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    configured = [queue.name for queue in sender.app.conf.task_queues]
+    for services in _running:
+        if services.queues == configured:  # else others were named with -Q
+            follow(sender, services)
 
 
 def connect() -> None:
@@ -71,6 +69,6 @@ def connect() -> None:
     flower.apply()
     signals.celeryd_init.connect(_configure, weak=False, dispatch_uid="dispatch-configure")
     signals.worker_init.connect(_start, weak=False, dispatch_uid="dispatch-start")
-    signals.worker_ready.connect(_ignore_hangup, weak=False, dispatch_uid="dispatch-hangup")
+    signals.worker_ready.connect(_ready, weak=False, dispatch_uid="dispatch-ready")
     signals.worker_shutting_down.connect(_stop, weak=False, dispatch_uid="dispatch-stop")
     signals.worker_shutdown.connect(_close, weak=False, dispatch_uid="dispatch-close")

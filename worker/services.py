@@ -47,7 +47,7 @@ class Services:
         self.stopping = threading.Event()
         self.drain_seconds = settings.drain_seconds
         self.slots = slots or settings.slots
-        self._queues = queues
+        self.queues = queues  # that are consumed
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._held: dict[Ref, Held] = {}
@@ -167,7 +167,7 @@ class Services:
     def _facts(self) -> dict[str, str]:
         return {
             "host": self.settings.host,
-            "queues": " ".join(self._queues),
+            "queues": " ".join(self.queues),
             "slots": str(self.slots),
             "running": str(len(self.claims())),
         }
