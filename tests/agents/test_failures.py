@@ -23,7 +23,7 @@ def reason_of(box: Sandbox, task: str) -> str:
     return copy_of(box, task).standing().reason
 
 
-@pytest.mark.parametrize("kind", ["auth", "model"])
+@pytest.mark.parametrize("kind", [pytest.param("auth", marks=pytest.mark.slice), "model"])
 def test_what_waiting_cannot_mend_fails_at_once(box: Sandbox, model: Model, cli: Cli, kind: str) -> None:
     model.plays("work", [REFUSALS[cli.name][kind]])
 

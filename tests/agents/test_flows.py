@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from dispatch_queue.states import State
 from tests.agents.commands import BLOCK, END, FINISH, TICK, ask, through
 from tests.agents.conftest import Cli
@@ -26,6 +28,7 @@ WITHIN_SECONDS = 60.0
 THREE = ("Write a", "Write b", "Report")
 
 
+@pytest.mark.slice
 def test_a_plan_is_ticked_live_and_the_work_is_on_its_branch(box: Sandbox, model: Model, cli: Cli, gate: Gate) -> None:
     report = Run('echo "a and b are there" > "$DISPATCH_TASK_DIR/output.md"')
     model.plays("write", [Run("echo a > a"), TICK, through(gate), Run("echo b > b"), TICK, report, TICK, FINISH, END])
@@ -61,6 +64,7 @@ def test_a_question_is_answered_while_the_agent_lives(box: Sandbox, model: Model
     assert (box.project / "colour").read_text() == "It is to be blue.\n"
 
 
+@pytest.mark.slice
 def test_a_question_nobody_answered_parks_the_task_and_its_answer_resumes_the_same_session(
     box: Sandbox, model: Model, cli: Cli
 ) -> None:
