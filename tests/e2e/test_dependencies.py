@@ -223,7 +223,7 @@ def test_a_file_with_faults_is_refused_whole_with_the_line_of_each(box: Project)
     cyclic = box.run("submit", "-f", "tasks.yaml", "-m", "shell", check=False)
 
     assert (refused.code, other.code, cyclic.code) == (2, 2, 2)
-    assert "tasks.yaml:6: unknown model `nobody`" in refused.stderr
+    assert "tasks.yaml:6: Model `nobody` isn't available" in refused.stderr
     assert "tasks.yaml:11: --read gone.md: no such file" in refused.stderr
     assert "-f and --item were both given" in other.stderr
     assert "tasks.yaml:2: tasks wait for each other: `deploy` → `build` → `deploy`" in cyclic.stderr
