@@ -34,7 +34,8 @@ def carry_out(here: Here, text: str, *, as_json: bool, dry_run: bool) -> int | N
         return _look(wish, as_json=as_json)
     if isinstance(wish, Unclear):
         raise NotUnderstood(
-            "that is about the configuration, and not understood", hint=f"{wish.command}{_as_task(here, text)}"
+            "that is about the configuration, and not understood",
+            hint=f"{render.line(wish.command)}{_as_task(here, text)}",
         )
     commands = [command_of(edit) for edit in wish.edits]
     if not wish.sure and not _is_about_config(here, text, commands):
@@ -65,7 +66,7 @@ def _is_about_config(here: Here, text: str, commands: list[str]) -> bool:
     if not on_terminal():
         raise NotUnderstood(
             "that may be about the configuration, or a task for an agent",
-            hint=f"{' && '.join(commands)}{_as_task(here, text)}",
+            hint=f"{' && '.join(map(render.line, commands))}{_as_task(here, text)}",
         )
     click.echo(f"That may be a change of your configuration: {' && '.join(map(render.line, commands))}", err=True)
     answer = click.prompt("Which is it?", type=click.Choice(["config", "task"]), err=True)
@@ -75,5 +76,5 @@ def _is_about_config(here: Here, text: str, commands: list[str]) -> bool:
 def _as_task(here: Here, text: str) -> str:
     """The command that dispatches the words all the same."""
     model = choose(here.config, "", None).model
-    quoted = shlex.quote(text) if len(text) <= _SHOWN_CHARS else '"…"'
+    quoted = render.line(shlex.quote(text)) if len(text) <= _SHOWN_CHARS else '"…"'
     return f"\nas a task: dispatch submit --model {model if model != SHELL else 'NAME'} {quoted}"

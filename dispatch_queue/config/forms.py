@@ -12,7 +12,7 @@ _NAMES = rf"(?P<names>{NAME}(?:(?:,|,? and| &) {NAME})*)"
 _MODEL = f"(?P<model>{NAME})"
 _ALIAS = f"(?P<alias>{NAME})"
 _FILE = r"config(?:uration)?(?:\.ya?ml)?(?: file)?"
-OURS = rf"my (?:dispatch )?{_FILE}|(?:the |your )?dispatchs? {_FILE}|~?/?\S*\.dispatch/config\.yaml"
+OURS = rf"my (?:old )?(?:dispatch )?{_FILE}|(?:the |your )?dispatchs? {_FILE}|~?/?\S*\.dispatch/config\.yaml"
 CONFIG = r"(?:(?:the |your |our |this )?config(?:uration)?(?: file)?)"
 _PLACE = rf"(?:(?P<ours>{OURS})|(?P<place>{CONFIG}|dispatch|my (?:models|aliases|agents))|config\.ya?ml)"
 _IN = rf" (?:to|into|in|from|of|out of) {_PLACE}"
@@ -74,7 +74,7 @@ FORMS = (
     _form(
         "set up an alias speedy for opus",
         _MAKE,
-        rf"(?:up )?{A}alias {_ALIAS}{_IN_IT} {_USES}{_MODEL}{_ROUND}",
+        rf"(?:up )?{A}alias:? {_ALIAS}{_IN_IT} {_USES}{_MODEL}{_ROUND}",
         wish.alias,
     ),
     _form(
@@ -83,12 +83,19 @@ FORMS = (
         rf"(?:up )?{A}alias (?:for |of |to )?{_MODEL} (?:called|named|as) {_ALIAS}{_ROUND}",
         wish.alias,
     ),
+    _form(
+        "add speedy as an alias for opus",
+        f"{_MAKE} let",
+        rf"{_ALIAS} (?:as |be )?(?:an )?alias (?:for|of|to) {_MODEL}{_ROUND}",
+        wish.alias,
+    ),
     _form("alias speedy to opus", "alias", rf"{_ALIAS} {_USES}{_MODEL}{_ROUND}", wish.alias),
     _form("alias opus as speedy", "alias", rf"{_MODEL} (?:called|named|as) {_ALIAS}{_ROUND}", wish.alias),
     _form(
         "switch my default model to opus",
         _SET,
-        rf"{MY_DEFAULT}{_IN_IT} (?:to(?: be)?|as|=|be) (?:the )?(?:model )?{_MODEL}{_ROUND}",
+        rf"{MY_DEFAULT}{_IN_IT} (?:(?:over |back |from {NAME} )?to(?: be)?|as|=|be) "
+        rf"(?:the )?(?:model )?{_MODEL}{_ROUND}",
         wish.default_to,
     ),
     _form("set default opus", "set", rf"{MY_DEFAULT} {_MODEL}", wish.as_default),
@@ -101,7 +108,10 @@ FORMS = (
     ),
     _form("use opus by default", "use switch", rf"(?:to )?{_MODEL} (?:by|as) default", wish.as_default),
     _form(
-        "opus should be the default", "", rf"{_MODEL} (?:should be|as|must be|is) {MY_DEFAULT}{_ROUND}", wish.as_default
+        "opus should be the default",
+        "",
+        rf"{_MODEL} (?:should be|must be|to be|as|is) {MY_DEFAULT}{_ROUND}",
+        wish.as_default,
     ),
     _form(
         "change my model to opus",
@@ -136,9 +146,9 @@ FORMS = (
         wish.change_alias,
     ),
     _form(
-        "change the prompt of quick to: Be quick",
+        "change the prompt of quick to: Be quick.",
         _SET,
-        rf"(?:the )?prompt (?:of|for) {_THE_ALIAS} to:? (?P<text>.+)",
+        rf"(?:the )?prompt (?:of|for) {_THE_ALIAS} to",
         wish.change_alias,
     ),
     _form("rename the alias quick to fast", "rename", rf"{_THE_ALIAS} to {_MODEL}", wish.rename_alias),
@@ -154,6 +164,8 @@ FORMS = (
         rf"{_MODEL} to (?:the )?(?P<backend>[\w.-]+) backend",
         wish.backend,
     ),
+    _form("make gpt-5.2 use cursor", _SET, rf"{_MODEL} (?:to )?use {_BACKEND}", wish.backend),
+    _form("use cursor for gpt-5.2", "use", rf"{_BACKEND} for {_MODEL}", wish.backend),
     _form("route gpt-5.2 through cursor", "route run", rf"{_MODEL} (?:via|through) {_BACKEND}", wish.backend),
     _form(
         "migrate my config to the new format",
@@ -178,6 +190,7 @@ FORMS = (
     _form(
         "which models do i have",
         "what which",
+        "model (?:am i using|do i use)|"
         "(?:models|aliases|backends|agents) (?:do i have|have i|are (?:available|configured|there)|can i use)"
         rf"(?: in (?:{OURS}|{CONFIG}))?",
         wish.show,

@@ -97,7 +97,7 @@ def around(prompt: str, mention: Mention) -> str:
 # -- Requests about the configuration: see words.py -------------------------------------------------------------------
 
 _FEW_WORDS, _LOOKED_AT_CHARS = 6, 200
-_TELLING = ("config", "default", "alias", "dispatch", "model", "agent", "backend", "prompt", "migrate", "~/.dispatch")
+_TELLING = ("config", "default", "alias", "dispatch", "model", "agent", "backend", "prompt", "migrate", "fallback")
 _OWNERS = frozenset(("my", "our", "dispatch"))
 
 
@@ -106,7 +106,7 @@ def is_likely_about_config(text: str, names: Collection[str]) -> bool:
 
     Of most tasks this says at once that they are none, so that nothing more is imported for them.
     """
-    words = [word.strip("`\"'.,:;!?/") for word in text[:_LOOKED_AT_CHARS].casefold().split()]
+    words = [word.strip("`\"'.,:;!?/~") for word in text[:_LOOKED_AT_CHARS].casefold().split()]
     known = {name.casefold() for name in names}
     telling = any(word.startswith(_TELLING) for word in words)
     named = any(word in known or has_digit_and_letter(word) for word in words)

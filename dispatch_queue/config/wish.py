@@ -47,7 +47,7 @@ Wish = Look | Changes | Unclear
 
 _NO_NAMES = frozenset(
     "a an the my our your this that it to in into from of for as and or on by with via using be is use uses named"
-    " called model models agent agents alias aliases default config configuration backend new all any up out"
+    " called another model models agent agents alias aliases default config configuration backend new all any up out"
     " dispatch".split()
 )
 
@@ -110,6 +110,11 @@ def _points(name: str, config: Config) -> int:
     return 1 if looks_like_an_id or difflib.get_close_matches(name.casefold(), known, 1, cutoff=0.75) else 0
 
 
+def uses_prompt(wish: Wish) -> bool:
+    """Whether there is an alias in it that a prompt can be given to."""
+    return isinstance(wish, Changes) and any(isinstance(edit, AddAlias) for edit in wish.edits)
+
+
 def _weighed(points: int, *edits: Edit | None) -> Changes | None:
     made = tuple(edit for edit in edits if edit is not None)
     return Changes(made, sure=points >= _SURE) if points >= _UNSURE else None
@@ -149,13 +154,12 @@ def change_alias(heard: Heard) -> Wish | None:
     if present is None or not model:
         is_alias = heard.parts.get("kind") and _points(model, heard.config) > 1
         return Unclear(f"dispatch config alias {shlex.quote(name)} {shlex.quote(model)}") if is_alias else None
-    if heard.parts.get("text") is None and heard.parts.get("model") is None:
+    if heard.prompt is None and heard.parts.get("model") is None:
         return None
     target = heard.config.aliases[model].model if model in heard.config.aliases else model
-    prompt = heard.parts.get("text") or heard.prompt or ""
     missing = None if heard.has(target) else AddModel(target)
     points = 1 + _points(target, heard.config) + bool(heard.parts.get("kind"))
-    return _weighed(points, missing, AddAlias(name, target, prompt))
+    return _weighed(points, missing, AddAlias(name, target, heard.prompt or ""))
 
 
 def rename_alias(heard: Heard) -> Wish | None:

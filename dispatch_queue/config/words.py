@@ -10,7 +10,7 @@ from dispatch_queue.config.edit import AddAlias, AddModel, Edit, Migrate, Remove
 from dispatch_queue.config.forms import CONFIG, FORMS, MY_DEFAULT, NAME, OURS, A
 from dispatch_queue.config.mention import is_model_id
 from dispatch_queue.config.schema import Config
-from dispatch_queue.config.wish import Changes, Heard, Unclear, Wish
+from dispatch_queue.config.wish import Changes, Heard, Unclear, Wish, uses_prompt
 
 _MAX_HEAD_CHARS = 200
 
@@ -27,7 +27,8 @@ def read(text: str, config: Config) -> Wish | None:
             continue
         found = re.fullmatch(form.pattern, rest if form.verbs else head, re.IGNORECASE)
         heard = Heard(config, found.groupdict(), prompt) if found else None
-        if heard is not None and heard.all_are_names() and (wish := form.means(heard)) is not None:
+        wish = form.means(heard) if heard is not None and heard.all_are_names() else None
+        if wish is not None and (prompt is None or uses_prompt(wish)):
             return wish
     return _several(head, config) or _unclear(head, config)
 
@@ -56,10 +57,11 @@ _PROMPT = (
     r"(?P<head>[^\n]*?)[\s,;]*(?:\b(?:with|and|using|plus)\s+)?(?:\b(?:a|the|this|its)\s+)?(?:\bsystem\s+)?"
     r"\bprompt(?:\s*[:=]\s*|\s+(?:is|that\s+says|saying)\s*:?\s+|\s+(?=[\"'`\u201c]))(?P<prompt>.+)"
 )
+_PROMPT_OF = r"(?P<head>[^\n]*?\bprompt (?:of|for) [^\n]*?\bto)\b:?\s+(?P<prompt>.+)"
 _LEAD = (
     r"(?:(?:[/@]?dispatch(?:-submit)?\b[:,]?(?!\s+config)|hey|hi|ok|okay|so|now|also|and|then|please|pls|kindly|just|lets"
-    r"|go ahead and|help me(?: to)?|(?:can|could|would|will) (?:you|we|u)|id like (?:you )?to|i would like (?:you )?to"
-    r"|i (?:want|need)(?: you)?(?: to)?|you should|we should)[\s,:]+)+"
+    r"|go ahead and|help me(?: to)?|(?:can|could|would|will) (?:you|we|u)|id like(?: you)?(?: to)?"
+    r"|i would like (?:you )?to|i (?:want|need)(?: you)?(?: to)?|you should|we should)[\s,:]+)+"
 )
 _TAIL = r"(?:[\s,]+(?:please|pls|thanks|thank you|thx|for me|(?:right )?now|instead|from now on|again|too|as well))+$"
 _SPACED = (
@@ -73,14 +75,16 @@ def _split(text: str) -> tuple[str, str | None]:
     text = text.strip()
     while len(text) > 1 and text[0] in "\"'`" and text[-1] == text[0]:
         text = text[1:-1].strip()
-    if "prompt" in text[:_MAX_HEAD_CHARS].casefold() and (
-        found := re.fullmatch(_PROMPT, text, re.IGNORECASE | re.DOTALL)
-    ):
-        prompt = found["prompt"].strip()
-        if prompt[0] in "\"'`\u201c" and prompt[-1] in "\"'`\u201d" and len(prompt) > 1:
-            prompt = prompt[1:-1].strip()
-        return found["head"], prompt or None
-    return text, None
+    if "prompt" not in text[:_MAX_HEAD_CHARS].casefold():
+        return text, None
+    flags = re.IGNORECASE | re.DOTALL
+    found = re.fullmatch(_PROMPT_OF, text, flags) or re.fullmatch(_PROMPT, text, flags)
+    if not found:
+        return text, None
+    prompt = found["prompt"].strip()
+    if prompt[0] in "\"'`\u201c" and prompt[-1] in "\"'`\u201d" and len(prompt) > 1:
+        prompt = prompt[1:-1].strip()
+    return found["head"], prompt or None
 
 
 def _plain(head: str) -> str:
@@ -115,6 +119,10 @@ _HALF = (
     rf"|(?:change|switch) (?:the |my )?model|(?:set|change|switch|update) {MY_DEFAULT}"
     rf"|(?:edit|open|modify|change|update|reset) (?:{OURS}|{CONFIG})"
 )
+_ALIAS_AND_MORE = (
+    rf"(?:add|create|make|define|new) {A}(?:(?P<alias>{NAME}) alias|alias (?P<name>{NAME}))"
+    rf" (?:using|for|with) (?P<model>{NAME}) .+"
+)
 _DIRECTED = r"^(?:use|using|have|let|ask|tell|with|dispatch) \S+ (?:to|and)\b"
 _CHANGING = r"^(?:add|remove|delete|set|change|switch|make|update|edit|modify|put|create)\b"
 
@@ -132,6 +140,12 @@ def _unclear(head: str, config: Config) -> Unclear | None:
         about = re.search(rf"{CONFIG}(?: (?:to|so)\b|[,:]|$)", head, re.IGNORECASE)
     if half and (alias := half["alias"] or half["name"] or half["agent"]):
         return Unclear(f"dispatch config alias {shlex.quote(alias)} MODEL")
+    if (more := re.fullmatch(_ALIAS_AND_MORE, head, re.IGNORECASE)) and more["model"] in names:
+        return Unclear(
+            f"dispatch config alias {shlex.quote(more['alias'] or more['name'])} {more['model']} --prompt TEXT"
+        )
+    if names and re.match(_CHANGING, head, re.IGNORECASE) and re.search(r"\bfallback (?:for|of)\b", head):
+        return Unclear("dispatch config path")
     return Unclear(_nearest(head.casefold(), names)) if about else None
 
 

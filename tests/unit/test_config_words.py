@@ -83,6 +83,8 @@ SURE: list[tuple[str, tuple[Edit, ...]]] = [
     ("alias fast to haiku", (FAST,)),
     ("alias haiku as fast", (FAST,)),
     ("add an alias for haiku called fast", (FAST,)),
+    ("add fast as an alias for haiku", (FAST,)),
+    ("new alias: fast -> haiku", (FAST,)),
     ("switch default to sonnet", (SetDefault("sonnet"),)),
     ("please, could you switch the default to Sonnet?", (SetDefault("sonnet"),)),
     ("set default to gpt-5.2", (SetDefault("gpt-5.2"),)),
@@ -99,6 +101,9 @@ SURE: list[tuple[str, tuple[Edit, ...]]] = [
     ("use sonnet as the default from now on", (SetDefault("sonnet"),)),
     ("use sonnet by default", (SetDefault("sonnet"),)),
     ("sonnet should be the default", (SetDefault("sonnet"),)),
+    ("I'd like sonnet to be my default model", (SetDefault("sonnet"),)),
+    ("switch the default over to sonnet", (SetDefault("sonnet"),)),
+    ("change my default from opus to sonnet", (SetDefault("sonnet"),)),
     ("i want sonnet as my default", (SetDefault("sonnet"),)),
     ("change model to sonnet", (SetDefault("sonnet"),)),
     ("switch my model to sonnet", (SetDefault("sonnet"),)),
@@ -118,11 +123,14 @@ SURE: list[tuple[str, tuple[Edit, ...]]] = [
     ("make quick use opus", (AddAlias("quick", "opus"),)),
     ("point the alias quick at haiku", (AddAlias("quick", "haiku"),)),
     ("switch quick to opus", (AddAlias("quick", "opus"),)),
-    ("change the prompt of quick to: Be quick", (AddAlias("quick", "sonnet", "Be quick"),)),
+    ("change the prompt of quick to: Don't `panic`.", (AddAlias("quick", "sonnet", "Don't `panic`."),)),
+    ('update the prompt for the alias reviewer to "Be\nkind."', (AddAlias("reviewer", "opus", "Be\nkind."),)),
     ("rename the alias quick to fast", (AddAlias("fast", "sonnet", "Be brief."), RemoveAlias("quick"))),
     ("change backend of gpt-5.2 to cursor", (AddModel("gpt-5.2", "cursor"),)),
     ("switch gpt-5.2 to the cursor backend", (AddModel("gpt-5.2", "cursor"),)),
     ("route gpt-5.2 through cursor", (AddModel("gpt-5.2", "cursor"),)),
+    ("make gpt-5.2 use cursor", (AddModel("gpt-5.2", "cursor"),)),
+    ("use cursor for gpt-5.2", (AddModel("gpt-5.2", "cursor"),)),
     ("migrate my config", (Migrate(),)),
     ("please migrate my dispatch config to the new format", (Migrate(),)),
     ("make opus the default and remove haiku", (SetDefault("opus"), RemoveModel("haiku"))),
@@ -170,6 +178,7 @@ def test_what_may_be_a_request_or_a_task_is_not_sure(text: str, edits: tuple[Edi
         ("list aliases", Look.SHOW),
         ("which models do I have?", Look.SHOW),
         ("what models are available", Look.SHOW),
+        ("which model am I using?", Look.SHOW),
         ("what's my default model", Look.SHOW),
         ("where is my config", Look.PATH),
         ("where's the config file?", Look.PATH),
@@ -188,6 +197,10 @@ def test_a_question_about_the_configuration_is_a_look_at_it(text: str, look: Loo
         ("create a security-reviewer alias", "dispatch config alias security-reviewer MODEL"),
         ("create an alias called rev", "dispatch config alias rev MODEL"),
         ("add an alias", "dispatch config alias NAME MODEL"),
+        ("create a sec alias using opus that minds OWASP", "dispatch config alias sec opus --prompt TEXT"),
+        ("set the fallback for opus to sonnet", "dispatch config path"),
+        ("add another model to my config", "dispatch config add-model MODEL"),
+        ("add gpt-5.3 to my config with prompt: Be kind", "dispatch config add-model gpt-5.3"),
         ("change model of alias fast to opus", "dispatch config alias fast opus"),
         ("remove an alias", "dispatch config alias NAME --remove"),
         ("add agent harvey", "dispatch config alias harvey MODEL"),
@@ -232,6 +245,12 @@ print the default model on startup
 use opus to clean up my config
 use sonnet to add a config option for retries
 use gpt-5.9 to refactor the config
+use cursor for pagination
+use sonnet for the frontend
+make the button use primary colours
+add a fallback for missing fonts
+remove haiku with prompt: be kind
+change the prompt: be kind
 have opus review the config
 dispatch sonnet to review the config
 dispatch opus to fix the bug
