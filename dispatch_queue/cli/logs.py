@@ -29,9 +29,9 @@ def _numbers(home: TaskDir) -> list[int]:
 @click.argument("task")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the attempt ends.")
 @click.option("-n", "--attempt", type=click.IntRange(min=1), help="Of this attempt; the last one by default.")
-@click.option("--raw", is_flag=True, help="Print the bytes as they are, also what a terminal would obey.")
+@click.option("--raw", is_flag=True, help="Print the file as it is: JSON, and what a terminal would obey.")
 def logs(task: str, follow: bool, attempt: int | None, raw: bool) -> int:
-    """Print the transcript of TASK's agent."""
+    """Print what TASK's agent says and does: its transcript, with JSON put in words."""
     here = Here()
     home = here.task(task)
     here.reconcile(home.id)

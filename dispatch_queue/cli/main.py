@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "questions": ("look", "List the questions that wait for you."),
     "watch": ("follow", "Follow tasks; ends with 3 at a question, 0 or 1 at the end."),
     "wait": ("follow", "Wait quietly for tasks to end."),
-    "logs": ("logs", "Print an agent's transcript."),
+    "logs": ("logs", "Print what an agent says and does."),
     "diff": ("logs", "Show what a worktree task changed."),
     "answer": ("act", "Answer an agent's question."),
     "note": ("act", "Add a note to a running task's plan."),
