@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch_queue import registry
@@ -86,9 +87,14 @@ def _limits(services: "Services", task: Task | None) -> Sequence[Limit]:
 
 def _begun(home: TaskDir, attempt: int) -> int:
     """The last attempt that has begun here, if `attempt` is the last that Redis knows of: it may have forgotten one."""
-    while (home.path / f"attempts/{attempt + 1}/prompt.md").exists():
+    while _is_file(home.path / f"attempts/{attempt + 1}/prompt.md"):
         attempt += 1
     return attempt
+
+
+def _is_file(path: Path) -> bool:
+    """Whether this is a file of ours, and no link that an agent put there."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _claim(services: "Services", record: Record, home: TaskDir, limits: Sequence[Limit]) -> Changed | None:
