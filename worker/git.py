@@ -74,10 +74,12 @@ def run(
     environ: Mapping[str, str] | None = None,
     ok: Container[int] = (0,),
     timeout: timedelta = GIT_TIMEOUT,
+    silent: bool = False,
 ) -> str:
     """What `git ARGS` prints. It and what it started are killed after `timeout`.
 
-    Bytes that are no UTF-8 come and go as surrogates, as in file names everywhere in Python.
+    With `silent` a warning is a failure: git passes over what it cannot read, and ends well. Bytes that are no UTF-8
+    come and go as surrogates, as in file names everywhere in Python.
     """
     settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
     env = git_environment(os.environ) | dict(environ or {})
@@ -103,7 +105,7 @@ def run(
                 raise
             said = f"did not end within {timeout.total_seconds():g} s"
             raise GitFailed(args, said, status=None, cwd=cwd) from error
-    if child.returncode not in ok:
+    if child.returncode not in ok or (silent and err):
         raise GitFailed(args, err.decode(errors="replace"), status=child.returncode, cwd=cwd)
     return out.decode(errors="surrogateescape")
 

@@ -146,9 +146,12 @@ def restore(worktree: Path, commit: str) -> tuple[str, ...]:
 
 
 def leftovers(worktree: Path, *, skip: Sequence[str] = (RECORD,)) -> list[str]:
-    """What removing the worktree would lose besides ignored files: changed and new files, repositories within."""
+    """What removing the worktree would lose besides ignored files: changed and new files, repositories within.
+
+    Raises GitFailed also where a folder cannot be read.
+    """
     words = ["--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none"]
-    changed = [entry[3:] for entry in names(run(["status", *words, "--", *_but(skip)], worktree))]
+    changed = [entry[3:] for entry in names(run(["status", *words, "--", *_but(skip)], worktree, silent=True))]
     links = [
         line.partition("\t")[2]
         for line in names(run(["ls-files", "-z", "--stage"], worktree))

@@ -15,7 +15,7 @@ from typing import Final
 from dispatch_queue.errors import BadInput, DispatchError
 from dispatch_queue.project import RECORD
 from dispatch_queue.record import Isolation
-from worker import git, provision, snapshots
+from worker import elsewhere, git, provision, snapshots
 from worker.git import GitFailed
 
 BRANCHES: Final = "dispatch"
@@ -144,16 +144,22 @@ def _began(project: Path, base: str | None, branch: str | None) -> str:
     return found
 
 
-def _older(project: Path, folder: Path, task_id: str, attempt: int) -> Path | None:
-    """The worktree of the newest earlier attempt here, if it was complete and nobody has taken it over."""
+def earlier(folder: Path, task_id: str, attempt: int) -> list[Path]:
+    """What is in a folder of worktrees by the name of a task's attempts before this one, the newest last."""
     found = []
     for path in folder.iterdir():
         number = re.fullmatch(r"\.(\d+)(-(\d+))?", path.name.removeprefix(task_id))
         if path.name.startswith(task_id) and number and int(number[1]) < attempt:
             found.append((int(number[1]), int(number[3] or 1), path))
+    return [path for *_, path in sorted(found)]
+
+
+def _older(project: Path, folder: Path, task_id: str, attempt: int) -> Path | None:
+    """The worktree of the newest earlier attempt here, if it was complete and nobody has taken it over."""
+    found = earlier(folder, task_id, attempt)
     if not found:
         return None
-    path = max(found)[2]
+    path = found[-1]
     try:
         if os.path.lexists(path / ".git") and git.common_dir(path) == git.common_dir(project):
             return path if (git.git_dir(path) / _COMPLETE).exists() else None
@@ -299,6 +305,8 @@ def reason_to_keep(workspace: Workspace, project: Path) -> str:
 
     Raises GitFailed, OSError.
     """
+    if workspace.top.is_symlink():
+        return "it is a link"
     if not workspace.top.exists():
         return ""
     if not os.path.lexists(workspace.top / ".git"):
@@ -311,11 +319,13 @@ def reason_to_keep(workspace: Workspace, project: Path) -> str:
     own = git.refs(workspace.top, *OWN_REFS)
     if own:
         return f"it has refs of its own: {', '.join(sorted(own)[:SHOWN_NAMES])}"
-    left = snapshots.leftovers(workspace.top, skip=[workspace.record])
-    if left:
-        more = f" and {len(left) - SHOWN_NAMES} more" if len(left) > SHOWN_NAMES else ""
-        return f"not committed: {', '.join(left[:SHOWN_NAMES])}{more}"
+    if os.path.lexists(git.git_dir(workspace.top) / "modules"):
+        return "it has the repository of a submodule"
     tip = git.head(workspace.top)
     if tip is None or not git.contains(project, tip):
         return f"its commit {tip} is on no branch of {project}"
+    left = elsewhere.missing(workspace.top, project, tip, skip=[workspace.record], limit_bytes=SNAPSHOT_LIMIT_BYTES)
+    if left:
+        more = f" and {len(left) - SHOWN_NAMES} more" if len(left) > SHOWN_NAMES else ""
+        return f"not committed: {', '.join(left[:SHOWN_NAMES])}{more}"
     return ""
