@@ -1,5 +1,6 @@
 """The end of an attempt: collect what the agent left, publish what came of it, release the claim."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -18,7 +19,7 @@ from dispatch_queue.plan import Mark
 from dispatch_queue.record import Isolation, Task, current, draft
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.taskdir import TaskDir
-from worker import workspace
+from worker import sweep, workspace
 from worker.backends.failures import Fault
 from worker.livecopy import LiveCopy
 from worker.prepare import Prepared
@@ -85,7 +86,7 @@ class Ending:
         finished = verdict is not None and verdict.event is Event.FINISH
         self._told = self._tell(verdict, ran, facts)
         if self._told and finished and ran is not None:
-            self._remove_workspace(ran.prepared.workspace)
+            self._remove_worktrees(ran.prepared.workspace)
 
     def _tell(self, verdict: Verdict | None, ran: Ran | None, facts: Mapping[str, Any]) -> bool:
         """Publish the end, however long that takes; False when somebody else has the task, or the worker must end."""
@@ -109,13 +110,17 @@ class Ending:
                 if ran is not None:
                     self._publisher.tell_all(ran.prepared.live, "rebuilt")
 
-    def _remove_workspace(self, place: Workspace) -> None:
-        """Remove the worktree of a finished task, if all of it is in the home repository."""
+    def _remove_worktrees(self, place: Workspace) -> None:
+        """Remove the worktree of a finished task and those of its earlier attempts, if all of it is in the project."""
         if place.isolation is Isolation.SHARED:
             return
-        removal = workspace.remove(place, self._home.base)
-        if not removal.removed:
-            log.warning("kept %s: %s", place.path, removal.reason, extra={"action": "worktree_kept"})
+        kept = {place.top: workspace.remove(place, self._home.base).reason}
+        with contextlib.suppress(OSError):
+            for path in workspace.earlier(place.top.parent, self._ref.task, self._claim.attempt):
+                kept[path] = sweep.remove(path, self._home.base)
+        for path, reason in kept.items():
+            if reason:
+                log.warning("kept %s: %s", path, reason, extra={"action": "worktree_kept"})
 
     def _was_cancelled(self) -> bool:
         """Whether the task was taken from us by `cancel`, and by nobody else since."""

@@ -98,14 +98,18 @@ def _settle_worktree(scope: Scope, ref: Ref, path: Path) -> str:
     reason = retention.why_not_over(scope.known(ref))
     if reason:
         return reason
+    return remove(path, scope.projects[ref.project], dry_run=scope.dry_run)
+
+
+def remove(path: Path, project: Path, *, dry_run: bool = False) -> str:
+    """Remove a worktree that no attempt has; why not, "" if it is removed, or would be."""
     user = process_in(path)
     if user is not None:
         return f"process {user} works in it"
-    project = scope.projects[ref.project]
     try:
         top = git.top_level(project) or project.resolve()
         place = Workspace(path / project.resolve().relative_to(top.resolve()), Isolation.WORKTREE, path)
-        if scope.dry_run:
+        if dry_run:
             return workspace.reason_to_keep(place, project)
     except (GitFailed, OSError, ValueError) as error:
         return str(error)

@@ -109,6 +109,40 @@ def test_a_stash_made_in_a_worktree_is_there_after_it_went(project: Project) -> 
     assert project.git("show", "stash@{0}:README.md") == "# Stashed"
 
 
+@pytest.mark.parametrize("end", ["done", "failed"])
+def test_the_worktree_of_a_killed_attempt_goes_when_the_next_has_brought_its_files_home(
+    sandbox: Sandbox, redis_url: str, gate: Gate, end: str
+) -> None:
+    sandbox.make_repository()
+    configure(sandbox)
+    sandbox.env["DISPATCH_REDIS_URL"] = redis_url
+    first = sandbox.start("worker")
+    last = "Look: `ls`" if end == "done" else "Fail: `false`"
+    task = submit(sandbox, "--worktree", items=("Write: `echo 1 > f1; echo 2 > f2`", gate.item, last))
+    wait_for(lambda: marks_of(sandbox, task) == "x__", "the files")
+    killed = workspace_of(sandbox, task)
+
+    first.kill()
+    gate.open()
+    second = sandbox.start("worker")
+    await_state(sandbox, task, S(end))
+
+    if end == "failed":
+        assert Repository(killed).git("status", "--porcelain").splitlines() == ["?? f1", "?? f2"]
+        told = sandbox.run("gc", "--dry-run", "--json").json["items"]
+        assert [(item["name"], item["reason"]) for item in told] == [
+            (str(killed), ""),
+            (str(workspace_of(sandbox, task)), ""),
+        ]
+        assert killed.exists()
+        assert sandbox.run("gc", "--json").json["items"] == told
+    wait_for(lambda: len(sandbox.git("worktree", "list").splitlines()) == 1, "both worktrees to be gone")
+    assert not killed.exists()
+    assert sandbox.git("show", f"dispatch/{task}:f1", f"dispatch/{task}:f2").split() == ["1", "2"]
+    assert copy_of(sandbox, task).standing().attempt == 2
+    second.stop()
+
+
 def test_a_dry_run_changes_nothing(project: Project) -> None:
     place = failed_with_worktree(project)
     done = do(project, items=("Look: `ls`",))
