@@ -40,3 +40,9 @@ REFUSALS = {
         ),
     },
 }  # fmt: skip
+
+# The provider's trouble, over which the CLIs try again by themselves.
+ERRORS = {
+    "claude": _anthropic(500, "api_error", "Internal server error"),
+    "codex": _openai(500, "Something went wrong", type="server_error"),
+}

@@ -1,6 +1,8 @@
 """What becomes of a task when the provider refuses what a real CLI asks it."""
 
+import dataclasses
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,15 +10,16 @@ from dispatch_queue.clock import SYSTEM
 from dispatch_queue.states import State
 from tests.agents.commands import END, FINISH, TICK
 from tests.agents.conftest import Cli, configure
-from tests.agents.refusals import FAR_SECONDS, REFUSALS, limit
+from tests.agents.refusals import ERRORS, FAR_SECONDS, REFUSALS, limit
 from tests.agents.script import Model, Run
 from tests.support.sandbox import Sandbox
-from tests.support.tasks import await_state, copy_of, result_of, state_of, states_of, submit
+from tests.support.tasks import agents_of, await_state, copy_of, result_of, state_of, states_of, submit
 from tests.support.waiting import wait_for
 
 S = State
 WITHIN_SECONDS = 90.0
 WORK = (TICK, FINISH, END)
+NOWHERE = "http://127.0.0.1:9"
 
 
 def reason_of(box: Sandbox, task: str) -> str:
@@ -34,6 +37,7 @@ def test_what_waiting_cannot_mend_fails_at_once(box: Sandbox, model: Model, cli:
     assert failure["kind"] == kind
     assert reason_of(box, task).startswith(f"{kind}: {failure['text']}")
     assert states_of(box, task) == [S.QUEUED, S.RUNNING, S.FAILED]
+    assert f"dispatch retry {task} --model" in box.run("show", task).stdout
 
 
 @pytest.mark.parametrize("kind", ["rate", "overloaded"])
@@ -49,6 +53,37 @@ def test_what_passes_is_tried_again_later(box: Sandbox, model: Model, cli: Cli, 
     assert reason_of(box, task).startswith(f"{cli.name}: {kind}, again at ")
     box.run("release", task, "--now")
     await_state(box, task, S.DONE, limit=WITHIN_SECONDS)
+
+
+def test_what_passes_while_the_cli_tries_again_is_no_failure(box: Sandbox, model: Model, cli: Cli) -> None:
+    box.env["CLAUDE_CODE_MAX_RETRIES"] = "3"
+    model.plays("work", [dataclasses.replace(ERRORS[cli.name], times=2), *WORK])
+
+    task = submit(box, "--name", "work", "--item", "Work", model=cli.model)
+
+    await_state(box, task, S.DONE, limit=WITHIN_SECONDS)
+    assert states_of(box, task) == [S.QUEUED, S.RUNNING, S.DONE]
+    assert result_of(box, task)["failure"] is None
+    assert len(model.of(task)) == 2 + len(WORK)
+
+
+def test_claude_without_a_network_is_tried_again_later(box: Sandbox) -> None:
+    box.env["ANTHROPIC_BASE_URL"] = NOWHERE
+
+    task = submit(box, "--name", "work", "--item", "Work", model="opus")
+
+    await_state(box, task, S.WAITING, limit=WITHIN_SECONDS)
+    assert reason_of(box, task).startswith("claude: network, again at ")
+
+
+def test_codex_without_a_network_waits_for_it_and_is_ended_by_the_timeout(box: Sandbox) -> None:
+    (Path(box.env["CODEX_HOME"]) / "config.toml").write_text(f'openai_base_url = "{NOWHERE}/v1"\n')
+
+    task = submit(box, "--name", "work", "--item", "Work", "--timeout", "8", model="gpt-5.3-codex")
+
+    await_state(box, task, S.FAILED, limit=WITHIN_SECONDS)
+    assert reason_of(box, task).startswith("timeout: ")
+    assert agents_of(box, task) == []
 
 
 def test_a_limit_with_a_time_is_waited_for_by_all_tasks_of_the_account(box: Sandbox, model: Model, cli: Cli) -> None:
