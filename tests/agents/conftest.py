@@ -16,7 +16,7 @@ from tests.support.tasks import Gate
 
 CLIS = os.environ.get("AGENT_CLIS", "")  # the folder with `claude` and `codex`, from `./dev agents`
 
-MODELS = {"claude": ["opus", "sonnet", "haiku", "sonnet-4.6", "claude"], "codex": ["gpt-5.3-codex", "gpt-5.2"]}
+MODELS = {"claude": ["opus", "sonnet", "haiku", "sonnet-4.6", "claude"], "codex": ["gpt-5.3-codex", "gpt-6.1-sol"]}
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Cli:
 
 
 CLAUDE, CODEX = Cli("claude", "opus"), Cli("codex", "gpt-5.3-codex")
+CODEX_IN_CODE = Cli("codex", "gpt-6.1-sol")  # a model that has its shell in another way, see openai_api.py
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,9 @@
 """OpenAI's Responses API, as far as codex uses it: a request read as a conversation, a turn as a stream of events.
 
-codex's shell is two tools: `exec_command` waits for a while, then names a session, in which `write_stdin` with nothing
-to write waits on. Here one turn of a script is all of it: `events` goes on waiting by itself.
+codex gives its models a shell in one of two ways. Older ones get the tool `exec_command`, which waits for a while and
+then names a session, in which `write_stdin` with nothing to write waits on. GPT-6 gets the tool `exec`, for JavaScript
+that calls these two; it waits for a while too, and then names a cell, for which `wait` waits on. Here one turn of a
+script is all of that: `waits_for` tells that a command still runs, and `events` goes on waiting.
 """
 
 import json
@@ -21,8 +23,20 @@ USED = {
     "total_tokens": 240,
 }
 FIRST_WAIT_MS, NEXT_WAIT_MS = 1_000, 300_000  # codex takes 30 s and 5 min at most
+CODE = """\
+// @exec: {{"yield_time_ms": {first}}}
+const command = {command};
+let step = await tools.exec_command({{cmd: command, yield_time_ms: {first}}});
+let said = step.output;
+while (step.session_id !== undefined) {{
+  step = await tools.write_stdin({{session_id: step.session_id, yield_time_ms: {next}}});
+  said += step.output;
+}}
+text(said);
+"""
 
-_RUNNING = re.compile(r"^Process running with session ID (\d+)$", re.MULTILINE)
+_IN_CODE = re.compile(r"^const command = (.*);$", re.MULTILINE)
+_RUNNING = re.compile(r"^(?:Process running with session|Script running with cell) ID (\w+)$", re.MULTILINE)
 
 
 def read(request: Mapping[str, Any], headers: Mapping[str, str]) -> Conversation:
@@ -44,41 +58,52 @@ def _messages(items: list[Mapping[str, Any]]) -> list[Message]:
                 found += [Prompt(part["text"]) for part in item["content"] if part["type"] == "input_text"]
             case {"type": "message", "role": "assistant"}:
                 found += [Said(part["text"]) for part in item["content"] if part["type"] == "output_text"]
+            case {"type": "custom_tool_call", "input": code}:
+                called[item["call_id"]] = len(found)
+                found.append(Ran(json.loads(_IN_CODE.findall(code)[0]), ""))
             case {"type": "function_call", "name": "exec_command"}:
                 called[item["call_id"]] = len(found)
                 found.append(Ran(json.loads(item["arguments"])["cmd"], ""))
-            case {"type": "function_call", "name": "write_stdin"}:
-                session = json.loads(item["arguments"])["session_id"]
-                called[item["call_id"]] = next(
-                    at for at, one in enumerate(found) if isinstance(one, Ran) and one.session == session
-                )
-            case {"type": "function_call_output"}:
-                at = called[item["call_id"]]
-                before, (told, _, output) = found[at], item["output"].partition("\nOutput:\n")
-                running = _RUNNING.search(told)
+            case {"type": "function_call", "name": "write_stdin" | "wait"}:
+                called[item["call_id"]] = max(at for at, one in enumerate(found) if isinstance(one, Ran))
+            case {"type": "function_call_output" | "custom_tool_call_output", "output": output}:
+                before = found[called[item["call_id"]]]
                 assert isinstance(before, Ran)
-                found[at] = Ran(before.command, before.output + output, int(running[1]) if running else None)
+                found[called[item["call_id"]]] = _gone_on(before, output)
     return found
 
 
-def waits_for(sent: Conversation) -> int | None:
-    """The session of a shell whose command still runs, and is waited for before the next turn."""
+def _gone_on(command: Ran, output: str | list[Mapping[str, Any]]) -> Ran:
+    told = output if isinstance(output, str) else "".join(part["text"] for part in output)
+    head, _, printed = told.partition("\nOutput:\n")
+    running = _RUNNING.search(head)
+    return Ran(command.command, command.output + printed, running[1] if running else None)
+
+
+def waits_for(sent: Conversation) -> str | None:
+    """The session or cell in which the newest command still runs."""
     last = sent.turns[-1] if sent.turns else None
     return last.session if isinstance(last, Ran) else None
 
 
-def events(turn: Run | Say | None, sent: Conversation) -> bytes:
-    """The answer to `sent` as server-sent events; `turn` None waits on for what `waits_for` names."""
+def events(turn: Run | Say | None, sent: Conversation, request: Mapping[str, Any]) -> bytes:
+    """The answer to `sent`, which came as `request`, as server-sent events; `turn` None waits on."""
+    in_code = any(item["type"] == "additional_tools" for item in request["input"])
     item: dict[str, object]
     match turn:
+        case Run(command) if in_code:
+            code = CODE.format(command=json.dumps(command), first=FIRST_WAIT_MS, next=NEXT_WAIT_MS)
+            item = {"type": "custom_tool_call", "call_id": _id("call"), "name": "exec", "input": code}
         case Run(command):
             item = _call("exec_command", {"cmd": command, "yield_time_ms": FIRST_WAIT_MS})
         case Say(text):
             content = [{"type": "output_text", "text": text}]
-            item = {"type": "message", "role": "assistant", "id": f"msg_{uuid.uuid4().hex}", "content": content}
+            item = {"type": "message", "role": "assistant", "id": _id("msg"), "content": content}
+        case None if in_code:
+            item = _call("wait", {"cell_id": waits_for(sent), "yield_time_ms": NEXT_WAIT_MS})
         case None:
-            item = _call("write_stdin", {"session_id": waits_for(sent), "yield_time_ms": NEXT_WAIT_MS})
-    response = f"resp_{uuid.uuid4().hex}"
+            item = _call("write_stdin", {"session_id": int(waits_for(sent) or 0), "yield_time_ms": NEXT_WAIT_MS})
+    response = _id("resp")
     told: list[dict[str, object]] = [
         {"type": "response.created", "response": {"id": response}},
         {"type": "response.output_item.done", "output_index": 0, "item": item},
@@ -88,5 +113,8 @@ def events(turn: Run | Say | None, sent: Conversation) -> bytes:
 
 
 def _call(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
-    call = f"call_{uuid.uuid4().hex}"
-    return {"type": "function_call", "call_id": call, "name": name, "arguments": json.dumps(arguments)}
+    return {"type": "function_call", "call_id": _id("call"), "name": name, "arguments": json.dumps(arguments)}
+
+
+def _id(kind: str) -> str:
+    return f"{kind}_{uuid.uuid4().hex}"

@@ -49,11 +49,11 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that the model had run, and what it printed. `session`: of the shell in which it still runs."""
+    """A command that the model had run, and what it printed. `session`: of the tool in which it still runs."""
 
     command: str
     output: str
-    session: int | None = None
+    session: str | None = None
 
 
 @dataclass(frozen=True)

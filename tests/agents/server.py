@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(turn, Refuse):
             self._answer(turn.status, turn.body, turn.headers)
         else:
-            self._answer(200, openai_api.events(turn, sent))
+            self._answer(200, openai_api.events(turn, sent, request))
 
     def _answer(
         self, status: int, body: bytes | Mapping[str, object], headers: Mapping[str, str] | None = None

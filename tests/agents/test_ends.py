@@ -1,8 +1,10 @@
 """Ends that a real CLI did not choose: cancelled, or its worker killed."""
 
+import pytest
+
 from dispatch_queue.states import State
 from tests.agents.commands import END, FINISH, TICK, through
-from tests.agents.conftest import Cli
+from tests.agents.conftest import CLAUDE, CODEX, CODEX_IN_CODE, Cli
 from tests.agents.script import Model, Run
 from tests.support.processes import processes_of
 from tests.support.sandbox import Sandbox
@@ -13,6 +15,7 @@ S = State
 WITHIN_SECONDS = 60.0
 
 
+@pytest.mark.parametrize("cli", [CLAUDE, CODEX, CODEX_IN_CODE], ids=["claude", "codex", "codex-in-code"])
 def test_a_task_cancelled_in_the_middle_of_a_long_command_leaves_no_process(
     box: Sandbox, model: Model, cli: Cli, gate: Gate
 ) -> None:

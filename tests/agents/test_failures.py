@@ -11,7 +11,7 @@ from dispatch_queue.states import State
 from tests.agents.commands import END, FINISH, TICK
 from tests.agents.conftest import Cli, configure
 from tests.agents.refusals import ERRORS, FAR_SECONDS, REFUSALS, limit
-from tests.agents.script import Model, Run
+from tests.agents.script import Model, Run, Script
 from tests.support.sandbox import Sandbox
 from tests.support.tasks import agents_of, await_state, copy_of, result_of, state_of, states_of, submit
 from tests.support.waiting import wait_for
@@ -109,7 +109,7 @@ def test_a_limit_with_a_time_is_waited_for_by_all_tasks_of_the_account(box: Sand
 
 def test_another_cli_goes_on_where_the_first_was_refused(box: Sandbox, model: Model) -> None:
     configure(box, fallback={"opus": ["gpt-5.3-codex"]})
-    half = [Run("echo half > work"), TICK, REFUSALS["claude"]["auth"]]
+    half: Script = [Run("echo half > work"), TICK, REFUSALS["claude"]["auth"]]
     model.plays("work", half, [Run("echo whole >> work"), *WORK])
 
     task = submit(box, "--worktree", "--name", "work", items=("Begin", "End"), model="opus")

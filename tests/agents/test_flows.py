@@ -7,7 +7,7 @@ import pytest
 
 from dispatch_queue.states import State
 from tests.agents.commands import BLOCK, END, FINISH, TICK, ask, through
-from tests.agents.conftest import Cli
+from tests.agents.conftest import CLAUDE, CODEX, CODEX_IN_CODE, Cli
 from tests.agents.script import Conversation, Model, Ran, Run
 from tests.support.sandbox import Sandbox
 from tests.support.tasks import (
@@ -50,6 +50,7 @@ def note_the_answer(sent: Conversation) -> Run:
     return Run(f"echo 'It is to be {sent.output.strip()}.' > colour")
 
 
+@pytest.mark.parametrize("cli", [CLAUDE, CODEX, CODEX_IN_CODE], ids=["claude", "codex", "codex-in-code"])
 def test_a_question_is_answered_while_the_agent_lives(box: Sandbox, model: Model, cli: Cli) -> None:
     model.plays("paint", [ask("Which colour?"), note_the_answer, TICK, FINISH, END])
 

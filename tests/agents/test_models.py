@@ -72,7 +72,7 @@ def test_a_model_named_claude_leaves_the_choice_to_claudes_settings(
     assert reached(box, model, "claude") == OTHER
 
 
-@pytest.mark.parametrize("named", ["gpt-5.3-codex", "gpt-5.2"])
+@pytest.mark.parametrize("named", ["gpt-5.3-codex", "gpt-6.1-sol"])
 def test_codex_is_given_the_model_as_it_was_named_whatever_its_settings_say(
     box: Sandbox, model: Model, named: str
 ) -> None:
