@@ -82,3 +82,11 @@ class UntrustedPath(DispatchError):
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
         super().__init__(f"{name}: {reason}")
+
+
+class TooLarge(UntrustedPath):
+    """A file of a task that is one, but larger than its like may be."""
+
+    def __init__(self, name: str, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(name, f"is larger than {limit_bytes} bytes")

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from dispatch_queue.errors import UntrustedPath
+from dispatch_queue.errors import TooLarge, UntrustedPath
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_FOLDER = (errno.ELOOP, errno.ENOTDIR)
@@ -86,7 +86,7 @@ def read(base: Path, name: str, *, limit_bytes: int) -> bytes:
     with _regular(base, name, os.O_RDONLY) as handle, open(handle, "rb", closefd=False) as stream:
         data = stream.read(limit_bytes + 1)
     if len(data) > limit_bytes:
-        raise UntrustedPath(name, f"is larger than {limit_bytes} bytes")
+        raise TooLarge(name, limit_bytes)
     return data
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch_queue import files
-from dispatch_queue.errors import BadInput, Refused
+from dispatch_queue.errors import BadInput, Refused, TooLarge
 
 QUESTION_LIMIT_BYTES = 64 * 1024
 ANSWER_LIMIT_BYTES = 64 * 1024
@@ -34,13 +34,17 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ipc:
-    """One look at the folder. `foreign` names are escaped, so that they can be shown."""
+    """One look at the folder. `foreign` names are escaped, so that they can be shown.
+
+    An answer that is too large is none, until whoever wrote it makes it shorter: `too_large` has its number.
+    """
 
     questions: Mapping[int, str]
     answers: Mapping[int, str]
     acknowledged: frozenset[int]
     done: bool
     foreign: tuple[str, ...]
+    too_large: frozenset[int] = frozenset()
 
     @property
     def open(self) -> tuple[int, ...]:
@@ -58,11 +62,12 @@ def name_of(number: int, kind: Kind) -> str:
 def look(base: Path, folder: str) -> Ipc:
     """What stands in the folder `ipc` of the task folder `folder` below `base`; nothing where there is none.
 
-    Raises UntrustedPath for a link, a folder or too large a file in the place of a question, an answer or `.done`,
-    and for more than `LIMIT_FILES` files.
+    Raises UntrustedPath for a link or a folder in the place of a question, an answer or `.done`, for too large a
+    question or `.done`, and for more than `LIMIT_FILES` files.
     """
     found: dict[Kind, dict[int, str]] = {kind: {} for kind in Kind}
     foreign: list[str] = []
+    too_large: set[int] = set()
     done = False
     for name in files.names(base, f"{folder}/{FOLDER}", limit=LIMIT_FILES):
         match = _NAME.fullmatch(name)
@@ -71,7 +76,13 @@ def look(base: Path, folder: str) -> Ipc:
         elif match is not None and match[1] != "000":
             number, kind = int(match[1]), Kind(match[2])
             limit = ANSWER_LIMIT_BYTES if kind is Kind.ANSWER else QUESTION_LIMIT_BYTES
-            text = "" if kind is Kind.DONE else _read(base, f"{folder}/{name_of(number, kind)}", limit)
+            try:
+                text = "" if kind is Kind.DONE else _read(base, f"{folder}/{name_of(number, kind)}", limit)
+            except TooLarge:
+                if kind is not Kind.ANSWER:
+                    raise
+                too_large.add(number)
+                continue
             if text is not None:
                 found[kind][number] = text
         elif not name.startswith(".") and not name.endswith(".tmp"):
@@ -83,6 +94,7 @@ def look(base: Path, folder: str) -> Ipc:
         acknowledged=frozenset(found[Kind.DONE]),
         done=done,
         foreign=tuple(foreign),
+        too_large=frozenset(too_large),
     )
 
 
@@ -100,6 +112,14 @@ def write_answer(base: Path, folder: str, number: int, text: str) -> None:
     try:
         files.write(base, f"{folder}/{answer}", data, replace=False)
     except FileExistsError as error:
+        if number in look(base, folder).too_large:
+            import shlex
+
+            raise Refused(
+                f"question {number} of task `{task}` has an answer that is too large to be read",
+                state="answered",
+                hint=f"remove it, and answer again: rm {shlex.quote(str(base / folder / answer))}",
+            ) from error
         raise Refused(
             f"question {number} of task `{task}` is answered already",
             state="answered",

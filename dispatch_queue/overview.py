@@ -49,6 +49,7 @@ class Card:
     standing: Standing
     plan: Plan | None = None
     questions: Mapping[int, str] = field(default_factory=dict)  # the open ones
+    too_large: frozenset[int] = frozenset()  # those of them that have an answer which is too large to be read
     broken: str = ""
     doing: Doing | None = None
     elsewhere: bool = False
@@ -83,13 +84,15 @@ def look(home: TaskDir) -> Card:
     except (DispatchError, OSError) as error:
         return Card(home, None, Standing(), broken=str(error))
     questions: dict[int, str] = {}
+    too_large: frozenset[int] = frozenset()
     if not standing.final:
         try:
             seen = home.ipc()
             questions = {number: seen.questions[number].strip() for number in seen.open}
+            too_large = seen.too_large & questions.keys()
         except (UntrustedPath, OSError):
             questions = {}
-    return Card(home, task, standing, read_plan_or_none(home), questions)
+    return Card(home, task, standing, read_plan_or_none(home), questions, too_large)
 
 
 def cards(base: Path) -> list[Card]:

@@ -184,9 +184,13 @@ def note_missing(data: bytes, notes: Sequence[str]) -> list[str]:
 
 
 def merge_notes(data: bytes, notes: Sequence[str]) -> bytes:
-    """`data` with those of `notes` appended that an agent's rewriting of the plan has lost."""
+    """`data` with those of `notes` appended that an agent's rewriting of the plan has lost.
+
+    One with which the plan would be too large to be read is left out: it stands in the journal.
+    """
     for note in note_missing(data, notes):
-        data = _append(data, note_block(note))
+        longer = _append(data, note_block(note))
+        data = longer if len(longer) <= LIMIT_BYTES else data
     return data
 
 

@@ -12,7 +12,7 @@ from dispatch_queue import files, ipc, plan, taskdir
 from dispatch_queue.caps import Caps
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.config.schema import Config
-from dispatch_queue.errors import DispatchError
+from dispatch_queue.errors import DispatchError, TooLarge
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Entry, Isolation, Task
 from dispatch_queue.states import Event
@@ -140,7 +140,7 @@ def lay_down(home: TaskDir, live: TaskDir) -> None:
             continue
         try:
             live.write(name, home.read(name))
-        except FileNotFoundError:
+        except (FileNotFoundError, TooLarge):
             continue
 
 

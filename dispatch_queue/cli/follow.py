@@ -107,7 +107,7 @@ def report(cards: Sequence[Card], end: Exit) -> None:
         for number, text in sorted(card.questions.items()):
             first, *more = render.plain(text).splitlines() or [""]
             click.echo(f"{card.id}  question {number}: {first}")
-            for part in more:
+            for part in [*more, *render.unread(card, number)]:
                 click.echo(f"    {part}")
             click.echo(f"  {render.answering(card, number)}")
         if end is not Exit.QUESTION:

@@ -147,5 +147,6 @@ def questions(everywhere: bool, as_json: bool) -> int:
             click.echo(f"{card.id}  question {number}:")
             for part in render.plain(text).splitlines():
                 click.echo(f"    {part}")
-            click.echo(f"    {render.answering(card, number)}")
+            for part in [*render.unread(card, number), render.answering(card, number)]:
+                click.echo(f"    {part}")
     return Exit.DONE

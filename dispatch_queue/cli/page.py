@@ -6,7 +6,7 @@ from typing import Any
 
 from dispatch_queue.cli import attempt as attempts_in_words
 from dispatch_queue.cli.attempt import Attempt, Offer, cures
-from dispatch_queue.cli.render import activity, age, answering, attention, checklist, command, line, summary
+from dispatch_queue.cli.render import activity, age, answering, attention, checklist, command, line, summary, unread
 from dispatch_queue.overview import Card, has_output
 from dispatch_queue.record import Isolation
 from dispatch_queue.states import HELD, State
@@ -31,7 +31,8 @@ def page(
         lines += ["", "questions"]
         for one in answers:
             lines += [f"  {one['number']}. {line(one['question'])}", f"     → {line(one['answer'])}"]
-        lines += [f"  {number}. {line(text)}  (open)" for number, text in sorted(card.questions.items())]
+        for number, text in sorted(card.questions.items()):
+            lines += [f"  {number}. {line(text)}  (open)", *(f"     {why}" for why in unread(card, number))]
     if attempts:
         lines += ["", "attempts"]
         for tried in attempts:

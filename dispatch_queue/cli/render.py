@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dispatch_queue import ipc
 from dispatch_queue.clock import parse_stamp
 from dispatch_queue.overview import Card
 from dispatch_queue.plan import Mark
@@ -70,8 +71,18 @@ def command(card: Card, verb: str, rest: str = "") -> str:
 
 
 def answering(card: Card, number: int) -> str:
-    """The command that answers a question."""
-    return command(card, "answer", f'{number} "…"')
+    """The command that answers a question, once what stands in its way is gone."""
+    answer = command(card, "answer", f'{number} "…"')
+    if number not in card.too_large:
+        return answer
+    return f"rm {shlex.quote(_shown(str(card.home.path / ipc.name_of(number, ipc.Kind.ANSWER))))} && {answer}"
+
+
+def unread(card: Card, number: int) -> list[str]:
+    """Why the answer that a question has is not taken."""
+    if number not in card.too_large:
+        return []
+    return [f"its answer is not read: it is larger than {ipc.ANSWER_LIMIT_BYTES} bytes"]
 
 
 def attention(card: Card) -> list[str]:
@@ -82,7 +93,7 @@ def attention(card: Card) -> list[str]:
     if card.questions:
         lines = []
         for number, text in sorted(card.questions.items()):
-            lines += [f"question {number}: {line(text)}", answering(card, number)]
+            lines += [f"question {number}: {line(text)}", *unread(card, number), answering(card, number)]
         return lines
     if standing.quiet and standing.state is State.RUNNING:
         return [f"quiet: {line(standing.quiet)}", command(card, "logs")]

@@ -491,3 +491,43 @@ def test_a_task_that_came_with_a_clone_is_not_run(house: Sandbox, tmp_path: Path
     assert state_of(stranger, done) is State.DONE
     assert cloned.run("release", mine).code == 0
     await_state(cloned, mine, State.DONE)
+
+
+def test_an_answer_by_hand_that_is_too_large_is_told_with_the_way_out(box: Project) -> None:
+    task = submit(box, "--question-timeout", "1", items=("ask: which?",))
+    await_state(box, task, State.PARKED)
+    by_hand = box.task(task) / "ipc/001.answer"
+    by_hand.write_text("x" * 70_000)
+
+    for words in (["ls"], ["show", task], ["status", task], ["questions"]):
+        told = box.run(*words).stdout
+        assert "its answer is not read: it is larger than 65536 bytes" in told, words
+        assert f'rm {by_hand} && dispatch answer {task} 1 "…"' in told, words
+    refused = box.run("answer", task, "this", check=False)
+    assert f"rm {by_hand}" in refused.stderr
+    by_hand.unlink()
+    box.run("answer", task, "this")
+
+    await_state(box, task, State.DONE)
+
+
+def test_an_answer_by_hand_that_is_too_large_does_not_fail_an_agent_that_works(box: Project, gate: Gate) -> None:
+    task = submit(box, items=("ask: which?", gate.item))
+    await_state(box, task, State.ASKING)
+    (box.task(task) / "ipc/001.answer").write_text("x" * 70_000)
+    gate.open()
+
+    await_state(box, task, State.DONE)
+
+
+def test_a_note_that_would_make_the_plan_too_large_is_refused(box: Project, gate: Gate) -> None:
+    task = submit(box, items=(gate.item,))
+    await_state(box, task, State.RUNNING)
+    plan = box.task(task) / "plan.md"
+    plan.write_text(plan.read_text() + "x" * (1024 * 1024 - 1000))
+
+    refused = box.run("note", task, "y" * 2000, check=False)
+
+    assert "with this note the plan would have" in refused.stderr
+    gate.open()
+    await_state(box, task, State.DONE)

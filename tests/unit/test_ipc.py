@@ -131,12 +131,24 @@ def test_links_folders_and_large_files_are_refused(tmp_path: Path, folder: Path,
         lambda: at.symlink_to("nowhere"),
         at.mkdir,
         lambda: os.mkfifo(at),
-        lambda: at.write_bytes(b"x" * (64 * 1024 + 1)),
+        *([] if name == "001.answer" else [lambda: at.write_bytes(b"x" * (64 * 1024 + 1))]),
     ):
         make()
         with pytest.raises(UntrustedPath, match=f"{TASK}/ipc/{name}: "):
             ipc.look(tmp_path, TASK)
         at.rmdir() if at.is_dir() and not at.is_symlink() else at.unlink()
+
+
+def test_an_answer_that_is_too_large_is_none_and_told(tmp_path: Path, folder: Path) -> None:
+    (folder / "001.question").touch()
+    (folder / "001.answer").write_bytes(b"x" * (ipc.ANSWER_LIMIT_BYTES + 1))
+
+    seen = ipc.look(tmp_path, TASK)
+
+    assert (seen.open, seen.answers, seen.too_large) == ((1,), {}, {1})
+    with pytest.raises(Refused, match="too large to be read") as caught:
+        ipc.write_answer(tmp_path, TASK, 1, "yes")
+    assert caught.value.hint == f"remove it, and answer again: rm {folder}/001.answer"
 
 
 def test_a_folder_that_is_a_link_is_refused(tmp_path: Path, folder: Path) -> None:

@@ -476,3 +476,12 @@ def test_a_change_carries_its_explanation() -> None:
     before, after = plan.parse(b"- [ ] a\n"), plan.parse(b"- [!] a\n  no network\n")
 
     assert plan.changes(before, after) == [Change(1, "a", O, F, "no network")]
+
+
+def test_a_note_that_would_make_the_plan_too_large_to_be_read_is_not_put_back() -> None:
+    data = b"- [ ] one\n" + b"x" * (plan.LIMIT_BYTES - 200) + b"\n"
+
+    merged = plan.merge_notes(data, ["short", "y" * 500, "short too"])
+
+    assert plan.notes_in(merged) == ["short", "short too"]
+    assert plan.parse(merged).items

@@ -57,6 +57,16 @@ odd             broken  0/0    ?      -        ?
     )
 
 
+def test_an_answer_that_is_too_large_is_told_with_the_way_out() -> None:
+    assert render.attention(dataclasses.replace(ASKING, too_large=frozenset({3}))) == [
+        "question 2: which database should the migration target?",
+        'dispatch answer migrate-orders 2 "…"',
+        "question 3: and when?",
+        "its answer is not read: it is larger than 65536 bytes",
+        f'rm {BASE}/.dispatch/tasks/migrate-orders/ipc/003.answer && dispatch answer migrate-orders 3 "…"',
+    ]
+
+
 def test_the_list_tells_what_a_running_agent_does_and_since_when() -> None:
     running = card(doing=Doing("Bash: pytest -q", "2026-11-23T11:59:20.000Z"))
 
