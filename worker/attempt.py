@@ -15,7 +15,7 @@ from dispatch_queue.config.load import load
 from dispatch_queue.errors import DispatchError, StoreDown
 from dispatch_queue.mirror import sync
 from dispatch_queue.plan import Mark
-from dispatch_queue.record import Task, current
+from dispatch_queue.record import Isolation, Task, current
 from dispatch_queue.states import Event, FailReason
 from dispatch_queue.taskdir import TaskDir
 from worker.backends.failures import Failure, Fault
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from worker.services import Services
 
 log = logging.getLogger(__name__)
+
+SHOWN_STRANGERS = 3  # of the files beside the record
 
 
 class Attempt:
@@ -272,7 +274,11 @@ class Attempt:
         task: Task,
         fault: Fault | None,
     ) -> End:
-        view = live.view
+        view, strangers = live.view, live.strangers()
+        if strangers and task.isolation is Isolation.SHARED:  # others write there too: who it was cannot be told
+            said = f"meanwhile appeared beside the task's record, by whoever: {', '.join(strangers[:SHOWN_STRANGERS])}"
+            self._publisher.note("warning", text=said)
+            strangers = []
         was_blocked = {item.text for item in before.plan.items if item.mark is Mark.ASKING}
         blocked = [item for item in view.plan.items if item.mark is Mark.ASKING and item.text not in was_blocked]
         rewritten = len(view.plan.items) != len(before.plan.items)
@@ -283,7 +289,7 @@ class Attempt:
             stop=Stop.LOST if self._publisher.lost else stopped,
             progressed=progressed,
             last_line=last_line,
-            strangers=tuple(live.strangers()),
+            strangers=tuple(strangers),
             newly_blocked=tuple(item.number for item in blocked),
             tries=self._record.tries,
             idle_before=self._record.idle,

@@ -271,7 +271,7 @@ class LiveCopy:
         self.copy.write(taskdir.PLAN, self.view.plan_bytes)
 
     def strangers(self) -> list[str]:
-        """Files that appeared beside the task's folder since the start: the agent wrote outside its record.
+        """Files that appeared beside the task's folder since the start: in a worktree, the agent's own doing.
 
         Those with a leading dot are a desktop's, or in the making.
         """

@@ -18,6 +18,7 @@ from tests.support import hostile
 from tests.support import sandbox as sandboxes
 from tests.support.sandbox import Completed, Sandbox
 from tests.support.tasks import (
+    Gate,
     Project,
     agents_of,
     await_state,
@@ -178,7 +179,10 @@ IN_A_WORKTREE = (
 
 @pytest.mark.parametrize(
     ("model", "isolation"),
-    [*((model, "--shared") for model in BROKEN), *((model, "--worktree") for model in IN_A_WORKTREE)],
+    [
+        *((model, "--shared") for model in BROKEN if model != "writes_beside_its_record"),
+        *((model, "--worktree") for model in IN_A_WORKTREE),
+    ],
 )
 def test_a_broken_record_fails_the_task_with_what_was_broken_and_harms_nobody_else(
     box: Prey, model: str, isolation: str
@@ -249,6 +253,21 @@ def test_what_can_be_set_right_is_and_the_task_goes_on(box: Prey, model: str) ->
     assert all(entry.facts.get("reason") != "forged" for entry in entries)
     assert len(entries) < 2000
     box.unharmed(task)
+
+
+def test_a_file_beside_the_records_of_a_checkout_fails_nobody_and_is_told(box: Prey, gate: Gate) -> None:
+    other = submit(box, items=(gate.item,))
+    await_state(box, other, S.RUNNING)
+    task = dispatched(box, "writes_beside_its_record", "--shared")
+
+    box.ended(task, S.DONE)
+    gate.open()
+    box.ended(other, S.DONE)
+
+    for each in (task, other):
+        warnings = [entry.facts["text"] for entry in journal(box, each) if entry.event == "warning"]
+        assert [text for text in warnings if text.endswith(".dispatch/tasks/x")], warnings
+        box.unharmed(each)
 
 
 def test_a_forged_end_is_believed_by_nobody_for_long_and_redis_never_hears_of_it(box: Prey) -> None:
