@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dispatch_queue import ids, keys, registry, taskdir
+from dispatch_queue.binding import bind
 from dispatch_queue.errors import DispatchError
 from dispatch_queue.locks import MIRROR, trying
 from dispatch_queue.mirror import both, push_answers, settled
@@ -80,6 +81,7 @@ class HomeMirror:
     def _listen(self, listener: Listener) -> None:
         """Look at each task that there is news of, and meanwhile, a few at a time, at all there are."""
         generation = self._store.generation()
+        bind(self._home, self._store, generation)
         due = deque(self._all())
         while not self._stop.is_set():
             told = _told(listener, wait=not due)
@@ -93,6 +95,7 @@ class HomeMirror:
                 if self._store.generation() != generation:
                     log.warning("Redis lost its data; telling it again", extra={"action": "rebuild"})
                     generation = self._store.generation()
+                    bind(self._home, self._store, generation)
                     due.extend(self._all())
         for ref in _told(listener, wait=False):  # what was told last is brought home
             self._look(ref)

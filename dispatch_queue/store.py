@@ -79,6 +79,11 @@ class Store:
     def close(self) -> None:
         self._redis.close()
 
+    @property
+    def shown(self) -> str:
+        """Its URL without the password."""
+        return _shown(self.url)
+
     def ping(self) -> None:
         with _answering(self.url):
             self._redis.ping()

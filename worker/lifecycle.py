@@ -1,5 +1,6 @@
 """Starts the services with the Celery worker and stops them with it, by Celery's signals."""
 
+import contextlib
 import logging
 import signal
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 from celery import signals
 from kombu import Queue
 
+from dispatch_queue.binding import OtherRedis, check
 from dispatch_queue.config.load import load
 from dispatch_queue.embedded import drain_note
+from dispatch_queue.errors import StoreDown
 from dispatch_queue.flower import defaults as flower
 from worker.control import Control
 from worker.services import Services
@@ -38,6 +41,11 @@ def _start(sender: Any, **_: Any) -> None:
     settings = read_settings()
     consumed = list(sender.app.amqp.queues.consume_from)
     services = Services(settings, queues=consumed, slots=sender.concurrency)
+    with contextlib.suppress(StoreDown):
+        try:
+            check(settings.home, services.store)
+        except OtherRedis as error:  # the signal's sender would only log any other kind
+            raise SystemExit(f"error: {error.message}\n\nhint: {error.hint}") from error
     services.store.node = sender.hostname
     Control(services).register()
     services.start()

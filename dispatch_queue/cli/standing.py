@@ -50,7 +50,10 @@ class Here:
         return self._config
 
     def store(self, *, start: bool = True, worker: bool = True) -> "Store":
-        """The store; with no Redis configured our own server and worker are started if need be. Raises StoreDown."""
+        """The store; with no Redis configured our own server and worker are started if need be.
+
+        Raises StoreDown, OtherRedis.
+        """
         if self._store is None:
             from dispatch_queue import embedded
 
@@ -61,9 +64,12 @@ class Here:
                 elif not embedded.is_up(self.home):
                     raise StoreDown("dispatch's own server is not running", hint="dispatch up")
                 url = embedded.server_url(self.home)
+            from dispatch_queue import binding
             from dispatch_queue.store import Store
 
-            self._store = Store(url)
+            made = Store(url)
+            binding.check(self.home, made)
+            self._store = made
         return self._store
 
     def task(self, given: str) -> TaskDir:

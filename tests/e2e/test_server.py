@@ -320,6 +320,43 @@ def test_the_slots_of_a_worker_may_be_given_by_either_name(remote: Sandbox, gate
     worker.stop()
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_while_a_worker_runs_no_other_redis_gets_the_tasks_of_its_home(
+    box: Sandbox, redis_url: str, gate: Gate, command: str
+) -> None:
+    task = submit(box, items=(gate.item,))
+    await_state(box, task, S.RUNNING)
+    there = {"DISPATCH_REDIS_URL": redis_url}
+
+    submitted = box.run("submit", "-m", "shell", "--item", "`true`", check=False, env=there)
+    worker = Background(COMMANDS[command], env=box.env | there, cwd=box.project).wait(20)
+
+    for refused in (submitted, worker):
+        assert refused.code != 0
+        assert "uses another Redis now" in refused.stderr
+        assert f"unix://{box.home}/run/redis.sock" in refused.stderr
+    assert box.run("ls", env=there).stdout.count("running") == 1
+    gate.open()
+    await_state(box, task, S.DONE)
+    box.run("down")
+    worker = Background(COMMANDS[command], env=box.env | there, cwd=box.project)
+    other = box.run("submit", "-m", "shell", "--item", "`true`", "--json", env=there).json["id"]
+    await_state(box, other, S.DONE)
+    worker.stop()
+    assert len(states_of(box, other)) == 3
+
+
+def test_one_redis_under_two_names_is_one(box: Sandbox, redis_url: str) -> None:
+    box.env["DISPATCH_REDIS_URL"] = redis_url
+    worker = box.start("worker")
+    do(box, items=("`true`",))
+    box.env["DISPATCH_REDIS_URL"] = redis_url.replace("?db=0", "") if "?db=0" in redis_url else f"{redis_url}?db=0"
+
+    do(box, items=("`true`",))
+
+    worker.stop()
+
+
 def test_a_configured_redis_is_not_started_nor_stopped(remote: Sandbox, redis_server: Server) -> None:
     up = remote.run("up")
     down = remote.run("down")
