@@ -21,10 +21,12 @@ _UNSET = {
     "worker.keep_days": "records stay",
 }
 
-_TELLING = r"[\w-]*(?:key|token|secret|password|passwd)[\w-]*"  # names of what is not to be shown
+_TELLING = r"[\w-]*(?:key|token(?!s)|secret|password|passwd)[\w-]*"  # names of what is not to be shown
+_VALUE = r"""(?:"[^"]*"|'[^']*'|\S+)"""
 _SECRETS = (
     re.compile(r"(://[^/@\s:]*:)\S+(?=@)"),  # user:password@
-    re.compile(rf"(?<![\w-])({_TELLING}(?:=|\s+))(?![-\s])\S+", re.IGNORECASE),  # KEY=…, --api-key …, ?password=…
+    re.compile(rf"(?<![\w-])({_TELLING}=){_VALUE}", re.IGNORECASE),  # MY_KEY=…, --api-key=…, ?password=…
+    re.compile(rf"(?<![\w-])(--{_TELLING}\s+)(?!-){_VALUE}", re.IGNORECASE),  # --api-key …
 )
 _WEB_PATH = re.compile(r"(https?://[^/\s]+/)\S+")  # who knows the address of a hook may call it
 

@@ -24,7 +24,7 @@ REDIS_VARIABLE = "DISPATCH_REDIS_URL"
 MAX_CONFIG_BYTES = 256 * 1024
 
 _RUN, _COPY_NAME = "run", "config.checked.json"
-_COPY_FORMAT = 2  # raise it when the same text means another config
+_COPY_FORMAT = 3  # raise it when the same text means another config
 _MAX_COPY_BYTES = 4 * MAX_CONFIG_BYTES
 
 

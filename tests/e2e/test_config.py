@@ -108,7 +108,9 @@ def test_show_in_json_is_nested_as_the_file_and_has_the_sources(sandbox: Sandbox
 def test_no_secret_is_shown(sandbox: Sandbox, config: Path) -> None:
     config.write_text(
         "backends:\n"
-        "  a: {command: env MY_API_KEY=hunter2 my-agent --token hunter2 --keep this}\n"
+        "  a: {command: env MY_API_KEY=hunter2 my-agent --token 'hunter2 hunter2' --max-tokens 5 --keep this}\n"
+        "models: {m: {backend: a}}\n"
+        "aliases: {strict: {model: m, prompt: Look for a secret or a token in the code.}}\n"
         "redis: {url: 'rediss://:hunter2@example.invalid/0?password=hunter2'}\n"
         "notify: {slack: 'https://hooks.example.invalid/services/hunter2', secret: hunter2}\n"
     )
@@ -117,7 +119,8 @@ def test_no_secret_is_shown(sandbox: Sandbox, config: Path) -> None:
     as_json = sandbox.run("config", "show", "--json")
 
     assert "hunter2" not in shown.stdout + shown.stderr + as_json.stdout + as_json.stderr
-    assert "env MY_API_KEY=*** my-agent --token *** --keep this" in shown.stdout
+    assert "env MY_API_KEY=*** my-agent --token *** --max-tokens 5 --keep this" in shown.stdout
+    assert "Look for a secret or a token in the code." in shown.stdout
 
 
 def test_path_prints_the_path_alone(sandbox: Sandbox) -> None:

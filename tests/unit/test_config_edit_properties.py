@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatch_queue.config.edit import AddAlias, AddModel, Edit, RemoveAlias, RemoveModel, SetDefault
@@ -139,7 +139,7 @@ def stand_in_order(lines: Iterable[str], among: Iterable[str]) -> bool:
     return all(any(line == each for each in rest) for line in lines)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(file=files(), changes=st.lists(edits, min_size=1, max_size=3))
 def test_an_edit_does_what_it_says_and_nothing_else(file: File, changes: list[Edit]) -> None:
     before = parse(file.text, "")
@@ -147,7 +147,7 @@ def test_an_edit_does_what_it_says_and_nothing_else(file: File, changes: list[Ed
     try:
         after = edited(file.text, changes, Machine(""), "config.yaml")[0]
     except (BadInput, BadConfig):
-        assume(False)
+        return  # whether it should be is the next test's
 
     expected = before.config
     for change in changes:
@@ -162,7 +162,7 @@ def test_an_edit_does_what_it_says_and_nothing_else(file: File, changes: list[Ed
     assert file.eol == "\n" or file.text.count("\n") == 0 or "\n" not in after.replace("\r\n", "")
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(file=files(), change=edits)
 def test_what_can_be_done_is_not_refused(file: File, change: Edit) -> None:
     config = parse(file.text, "").config

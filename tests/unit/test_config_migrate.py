@@ -226,7 +226,7 @@ COMMANDS = [
 ]
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(
     agents=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(COMMANDS), min_size=1, max_size=6),
     default=st.booleans(),
