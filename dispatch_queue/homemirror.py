@@ -46,6 +46,7 @@ class HomeMirror:
         self._store, self._home, self._host = store, home, host
         self._stop = threading.Event()
         self._known: dict[str, set[str]] = {}  # project → names of its tasks that were looked at
+        self._listed: dict[str, tuple[int, bool]] = {}  # project → its folder's time, and whether listed twice at it
         self._asking: dict[Path, Ref] = {}  # ipc folder → the task with an open question
         self._failed: set[Ref] = set()  # tried again: a disk may be full only for a while
         self._watch = Watch(self._seen, name="home-watch")
@@ -102,12 +103,18 @@ class HomeMirror:
 
     def _all(self) -> list[Ref]:
         self._known.clear()
+        self._listed.clear()
         return self._new()
 
     def _new(self) -> list[Ref]:
         """Tasks not yet looked at: also those whose submit died before it told Redis."""
-        new = []
+        new: list[Ref] = []
         for project_id, base in registry.projects(self._home).items():
+            # A change in the moment of a listing may not change the folder's time again: so twice, a second apart.
+            time, listed = taskdir.changed(base), self._listed.get(project_id, (0, False))
+            if listed == (time, True):
+                continue
+            self._listed[project_id] = (time, time == listed[0])
             names, known = taskdir.known_names(base), self._known.get(project_id, set())
             new += [Ref(project_id, name) for name in names if name not in known and ids.is_id(name)]
             self._known[project_id] = {*names}
@@ -130,6 +137,7 @@ class HomeMirror:
         home = self._home_of(ref)
         if home is None or not home.exists():
             self._known.get(ref.project, set()).discard(ref.task)  # it may be in the making
+            self._listed.pop(ref.project, None)
             return
         standing = both(self._store, home, ref, level=logging.DEBUG if again else logging.WARNING)
         if standing is None:

@@ -222,6 +222,14 @@ def known_names(base: Path) -> list[str]:
     return files.names(base, TASKS)
 
 
+def changed(base: Path) -> int:
+    """The time, in nanoseconds, when a name in the folder of tasks came, went or changed last; 0 without one."""
+    try:
+        return (base / TASKS).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 class Journal:
     """The journal of a home copy, open under its lock: nobody else reads its end or appends meanwhile.
 

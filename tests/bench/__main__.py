@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--quick] [--json] [PART…]`: measure, print, leave nothing behind."""
+"""`python -m tests.bench [--quick] [--times N] [--json] [PART…]`: measure, print, leave nothing behind."""
 
 import argparse
 import contextlib
@@ -11,14 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from dispatch_queue.server import socket_of, version_of
-from tests.bench import live, machine, memory, peers, report, stage, start
+from dispatch_queue.server import version_of
+from tests.bench import live, machine, memory, parked, peers, recover, report, stage, start
 from tests.bench.figures import PARTS, Series
-from tests.bench.stage import Stage
 from tests.conftest import FOREIGN, GIT_CONFIG
 
 TIMES, TIMES_QUICK = 30, 4
 RUNNING_TASKS, RUNNING_TASKS_QUICK = [1, 50, 200], [1, 10]
+PARKED_TASKS, PARKED_TASKS_QUICK = 1000, 40
 SPARE_SLOTS = 2
 
 
@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="./dev bench", description="Measure; docs/bench.md says what and how.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these: {' '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="a few samples of each, within a minute")
+    parser.add_argument("--times", type=_number, metavar="N", help="so many samples of each")
     parser.add_argument("--json", action="store_true", help="print JSON, with every single value")
     arguments = parser.parse_args()
     unknown = [part for part in arguments.parts if part not in PARTS]
@@ -35,13 +36,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that it is tidied up
     try:
         with folder() as own:
-            series, facts = measure(parts, own, quick=arguments.quick)
+            series, facts = measure(parts, own, quick=arguments.quick, times=arguments.times)
     except KeyboardInterrupt:
         sys.exit(130)
     if arguments.json:
         print(json.dumps(report.as_json(series, facts, quick=arguments.quick), indent=2, ensure_ascii=False))
     else:
         print(report.table(series, facts), end="")
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("a number from 1 on")
+    return number
 
 
 @contextlib.contextmanager
@@ -58,9 +66,10 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(own, ignore_errors=True)
 
 
-def measure(parts: list[str], own: Path, *, quick: bool) -> tuple[list[Series], dict[str, str]]:
+def measure(parts: list[str], own: Path, *, quick: bool, times: int | None) -> tuple[list[Series], dict[str, str]]:
     """Everything asked for, and what it was measured on."""
-    times = TIMES_QUICK if quick else TIMES
+    kills = times or (recover.TIMES_QUICK if quick else recover.TIMES)
+    times = times or (TIMES_QUICK if quick else TIMES)
     series: list[Series] = []
     facts: dict[str, str] = {}
     before = machine.busy()
@@ -70,13 +79,13 @@ def measure(parts: list[str], own: Path, *, quick: bool) -> tuple[list[Series], 
             series.append(one)
             say(one)
 
-    def note(at: Stage) -> None:
+    def note(socket: Path) -> None:
         if not facts:
-            facts.update(machine.facts(version_of(socket_of(at.box.home / "run"))))
+            facts.update(machine.facts(version_of(socket)))
 
     if {"start", "tick", "question", "answer", "cold"} & {*parts}:
         with stage.opened(own / "a") as here:
-            note(here)
+            note(here.socket)
             if {"start", "cold"} & {*parts}:
                 with peers.running(here, slots=stage.SLOTS) as others:
                     if "start" in parts:
@@ -93,11 +102,21 @@ def measure(parts: list[str], own: Path, *, quick: bool) -> tuple[list[Series], 
     if "memory" in parts:
         counts = RUNNING_TASKS_QUICK if quick else RUNNING_TASKS
         with stage.opened(own / "m", slots=counts[-1] + SPARE_SLOTS) as here:
-            note(here)
+            note(here.socket)
             take(memory.ours(here, counts))
         with stage.opened(own / "p") as here, peers.running(here, slots=counts[1]) as others:
             take(memory.celery(here, others, counts[1]))
             take(memory.rq(here, others))
+    if "parked" in parts:
+        with stage.opened(own / "k") as many, stage.opened(own / "n") as none:
+            note(many.socket)
+            count = PARKED_TASKS_QUICK if quick else PARKED_TASKS
+            take(parked.measure(many, none, count, times, quick=quick))
+    if "recover" in parts:
+        window_seconds = recover.WINDOW_SECONDS_QUICK if quick else recover.WINDOW_SECONDS
+        with recover.server(own / "r") as server:
+            note(server.socket)
+            take(recover.measure(server, kills, window_seconds))
     return series, facts | {"busy before": before, "busy after": machine.busy()}
 
 

@@ -64,10 +64,12 @@ class FirstActs:
 
 
 @contextlib.contextmanager
-def started(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    words: Sequence[str], env: Mapping[str, str], cwd: Path, *, output: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[bytes]]:
     """A command whose end can be waited for without looking: `wait()` blocks, and a watchdog kills what hangs."""
     process = subprocess.Popen(
-        list(words), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        list(words), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
     )
     watchdog = threading.Timer(GIVE_UP_AFTER_SECONDS, process.kill)
     watchdog.daemon = True
@@ -88,10 +90,15 @@ def expect(process: subprocess.Popen[bytes], status: int) -> None:
     assert process.returncode == status, f"{process.args!r}: exit status {process.returncode}\n{said}"
 
 
-def run(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[float, float]:
-    """When a command was started and when it had ended. Raises AssertionError if it failed."""
+def run(
+    words: Sequence[str], env: Mapping[str, str], cwd: Path, *, output: int = subprocess.PIPE
+) -> tuple[float, float]:
+    """When a command was started and when it had ended. Raises AssertionError if it failed.
+
+    Give one that prints more than a pipe holds another `output`.
+    """
     begin = now()
-    with started(words, env, cwd) as process:
+    with started(words, env, cwd, output=output) as process:
         process.wait()
         end = now()
         expect(process, 0)

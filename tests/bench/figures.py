@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-PARTS = ("start", "tick", "question", "answer", "cold", "memory")
+PARTS = ("start", "tick", "question", "answer", "cold", "memory", "parked", "recover")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,224 +1,247 @@
-"""`python -m tests.bench.recover [--times N]`: a worker is killed with kill -9; what becomes of its job?
+"""recover: hosts are killed with the jobs they run; what becomes of those? Dispatch, bare Celery and RQ, all at once.
 
-Ours, bare Celery with early and with late acks, and RQ, on one server, each with two workers of which the one that has
-the job is killed and not started again. The job counts to ten, a number a second, and writes each down. Measured: from
-the kill to the first number of the next run, numbers written twice (work done again), numbers never written.
+The peers' jobs stand in *lanes*: two hosts with as many slots each, all busy, apart from the other lanes on the one
+server. One host dies at a random moment and is not started again; the other, which soon has nothing to do, is given
+`window_seconds`. Dispatch's jobs are killed one after the other, each with one of two workers that are always there.
 """
 
-import argparse
 import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
+import itertools
+import random
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-import psutil
-import redis
-import rq
-
+from dispatch_queue import embedded, producer
+from dispatch_queue.mirror import enroll
+from dispatch_queue.producer import Request
+from dispatch_queue.project import find
 from dispatch_queue.record import Isolation
-from tests.bench.__main__ import folder
-from tests.bench.figures import percentile
-from tests.bench.recover_job import CELERY_TASK, COUNT, PAUSE_SECONDS, QUEUE, VISIBILITY_SECONDS, make_app, run
-from tests.chaos.arena import Arena
-from tests.support import sandbox as sandboxes
-from tests.support.sandbox import BIN
-from tests.support.waiting import wait_for
+from dispatch_queue.store import Store
+from tests.bench.counting import COUNT, PAUSE_SECONDS, Fate, Ledger, is_whole, judge
+from tests.bench.figures import Series
+from tests.bench.hosts import Celery, Ground, Host, Kind, Rq
+from tests.bench.recover_job import Options
+from tests.bench.stage import SEED
+from tests.support import sandbox
+from tests.support.sandbox import Sandbox
+from tests.support.server import Server, start_server
 
-ROOT: Final = Path(__file__).parents[2]
-TIMES = 20
-GIVE_UP_SECONDS = 15.0  # without a new number: nobody will write one
-LATE_SECONDS = 130.0  # the same for late acks: kombu looks for overdue messages every 10 s, and acts each tenth time
-KILL_AFTER_NUMBERS = 3
+TIMES, WINDOW_SECONDS = 20, 130.0
+TIMES_QUICK, WINDOW_SECONDS_QUICK = 4, 20.0
+AIM_SECONDS, AIM_SLOWEST_SECONDS = 5.0, 10.0
 
-
-@dataclass
-class Outcome:
-    """Of one kind of queue. `after` has the seconds to the next run of each job that ran again."""
-
-    name: str
-    after: list[float] = field(default_factory=list)
-    jobs: int = 0
-    twice: int = 0
-    lost: int = 0
-    together: int = 0  # jobs of which two runs wrote at the same time
-
-    def row(self) -> str:
-        again = f"{percentile(self.after, 50):.1f} / {max(self.after):.1f} s" if self.after else "never"
-        never = self.jobs - len(self.after)
-        return f"| {self.name} | {again} | {never} of {self.jobs} | {self.twice} | {self.together} | {self.lost} |"
-
-
-HEAD: Final = (
-    "| | kill → next run, p50 / max | never ran again | written twice | two at once | numbers lost |\n"
-    "| --- | --- | --- | --- | --- | --- |"
-)
-
-
-@dataclass(frozen=True)
-class Line:
-    """What a job wrote: a number, the process that did, when (wall time)."""
-
-    number: int
-    process: str
-    at: float
-
-
-def lines_of(path: Path) -> list[Line]:
-    text = path.read_text() if path.exists() else ""
-    parts = [line.split() for line in text.splitlines()]
-    return [Line(int(part[0]), part[1], float(part[2])) for part in parts if len(part) == 3]
-
-
-def observe(outcome: Outcome, path: Path, kill: Callable[[], None], give_up: float = GIVE_UP_SECONDS) -> None:
-    """Kill the worker in the midst of a job, wait until nothing more comes, and count."""
-    wait_for(lambda: len(lines_of(path)) >= KILL_AFTER_NUMBERS, "the job to begin", GIVE_UP_SECONDS)
-    kill()
-    killed = time.time()
-    before = {line.process for line in lines_of(path)}
-
-    def is_over() -> bool:
-        found = lines_of(path)
-        quiet = time.time() - max(killed, *(line.at for line in found))
-        whole = {line.number for line in found} == set(range(1, COUNT + 1))
-        return quiet > (VISIBILITY_SECONDS + 4 if whole else give_up)
-
-    wait_for(is_over, "the job to come to its end", 300)
-    found = lines_of(path)
-    again = [line.at for line in found if line.process not in before]
-    counted = Counter(line.number for line in found)
-    outcome.jobs += 1
-    outcome.after += [min(again) - killed] if again else []
-    outcome.twice += sum(count - 1 for count in counted.values())
-    outcome.lost += COUNT - len(counted)
-    outcome.together += any(
-        one.process != other.process and abs(one.at - other.at) < PAUSE_SECONDS / 2 for one in found for other in found
-    )
+SWEEP_SECONDS: Final = 100.0  # kombu looks for overdue messages so often
+VISIBILITY_SECONDS: Final = 6  # the job needs five: no healthy one is overdue
+LONG_SECONDS: Final = 20.0  # a job that is longer than that, of which there are few, and room for more
+LONG_JOBS, LONG_SLOTS, LONG_WATCHED_SECONDS = 4, 20, 60.0
+KILL_AFTER_LINES: Final = 4  # two ticks
+SLOTS: Final = 4  # of a peer's host, where it matters when it dies
+READY_WITHIN_SECONDS: Final = 180.0  # all start at once
+STARTED_WITHIN_SECONDS: Final = 30.0
+QUIET_SECONDS: Final = 2 * PAUSE_SECONDS + VISIBILITY_SECONDS  # a message that is overdue would have come
 
 
 @contextlib.contextmanager
-def pair(arena: Arena, words: list[str], name: str, env: dict[str, str]) -> Iterator[list[psutil.Process]]:
-    """Two worker processes, ended with all below them."""
-    processes = []
-    for number in (1, 2):
-        argv = [word.replace("NUMBER", str(number)) for word in words]
-        with arena.log_of(f"{name}-{number}").open("ab") as log:
-            processes.append(
-                subprocess.Popen(argv, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            )
+def server(folder: Path) -> Iterator[Server]:
+    """A server in a folder that is made."""
+    running = start_server(folder)
     try:
-        yield [psutil.Process(process.pid) for process in processes]
+        yield running
     finally:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    child.kill()
-            process.kill()
-            process.wait()
+        running.stop()
 
 
-def holder(workers: list[psutil.Process], path: Path) -> psutil.Process:
-    """The worker whose process, or a child of it, wrote the last number."""
-    pid = int(lines_of(path)[-1].process)
-    for worker in workers:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if pid == worker.pid or pid in {child.pid for child in worker.children(recursive=True)}:
-                return worker
-    raise LookupError(f"process {pid} belongs to no worker")
+def measure(server: Server, times: int, window_seconds: float) -> Iterator[Series]:
+    """`times` jobs of each kind, or a few more. What never runs again has had `window_seconds`."""
+    with sandbox.opened(server.folder / "b") as box:
+        ground = Ground(box.folder, server.url, box.env, Ledger(box.folder), window_seconds)
+        yield from _all_at_once(ground, _kinds(times, window_seconds), times)
 
 
-def ours(arena: Arena, folder: Path, times: int) -> Outcome:
-    outcome = Outcome("dispatch")
-    for number in range(times):
-        workers = [arena.add_worker(f"d{number}-{one}", restart_after=None) for one in (1, 2)]
-        path = folder / f"ours-{number}"
-        write = f"echo NUMBER $DISPATCH_ATTEMPT $(date +%s.%N) >> {path}"
-        items = tuple(f"{n}: `{write.replace('NUMBER', str(n))}; sleep {PAUSE_SECONDS}`" for n in range(1, COUNT + 1))
-        ref = arena.send(f"t{number}", items, Isolation.SHARED)
-
-        def kill(ref=ref, workers=workers) -> None:  # type: ignore[no-untyped-def]
-            held = arena.record(ref).worker
-            next(worker for worker in workers if held.endswith(f":{worker.pid}")).kill()
-
-        observe(outcome, path, kill)
-        for worker in workers:
-            worker.send(signal.SIGKILL)
-    return outcome
-
-
-def celery(arena: Arena, folder: Path, times: int, *, late: bool) -> Outcome:
-    outcome = Outcome(f"Celery, {f'late ack, visibility {VISIBILITY_SECONDS} s' if late else 'early ack'}")
-    env = {**os.environ, "BENCH_REDIS_URL": arena.url, "BENCH_LATE": "1" if late else "", "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "celery", "-A", "tests.bench.recover_job", "worker", "-n", "bNUMBER@%h"]
-    words += ["--without-mingle", "--without-gossip", "-c", "4", "-Q", f"{QUEUE}{'-late' if late else ''}"]
-    app = make_app(arena.url, late=late)
-    for number in range(times):
-        with pair(arena, words, f"celery-{late}", env) as workers:
-            path = folder / f"celery-{late}-{number}"
-            app.send_task(CELERY_TASK, [str(path)], ignore_result=True)
-
-            def kill(workers=workers, path=path) -> None:  # type: ignore[no-untyped-def]
-                holder(workers, path).kill()
-
-            observe(outcome, path, kill, LATE_SECONDS if late else GIVE_UP_SECONDS)
-        redis.Redis.from_url(arena.url).flushall()
-    return outcome
+def _kinds(times: int, window_seconds: float) -> list[Kind]:
+    late = Options(late=True, visibility_seconds=VISIBILITY_SECONDS)
+    swept = Options(late=True, visibility_seconds=VISIBILITY_SECONDS, swept_each_second=True)
+    lanes, half = -(-times // SLOTS), -(-times // 2)
+    spread = min(SWEEP_SECONDS, window_seconds)
+    return [
+        Celery("Celery, early ack", 2, half),
+        Celery("Celery, late ack", 2, half, options=Options(late=True)),
+        Celery(f"Celery, late ack, visibility {VISIBILITY_SECONDS} s", lanes, SLOTS, spread, options=late),
+        Celery("Celery, the same, swept each second", lanes, SLOTS, options=swept),
+        Rq("RQ", lanes, SLOTS),
+        Rq("RQ, Retry, short intervals", lanes, SLOTS, patient=True),
+        Celery("Celery, early ack, only the worker", 1, half, whole=False),
+        Rq("RQ, only the worker", 1, SLOTS, whole=False),
+        Celery(f"Celery, swept, a job of {LONG_SECONDS:g} s, no kill", 1, LONG_SLOTS, left_alone=True, options=swept),
+    ]
 
 
-def with_rq(arena: Arena, folder: Path, times: int) -> Outcome:
-    outcome = Outcome("RQ")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [str(BIN / "rq"), "worker", "--url", arena.url, "--name", "rqNUMBER", QUEUE]
-    connection = redis.Redis.from_url(arena.url)
-    for number in range(times):
-        with pair(arena, words, "rq", env) as workers:
-            path = folder / f"rq-{number}"
-            rq.Queue(QUEUE, connection=connection).enqueue(run, str(path))
+def _all_at_once(ground: Ground, kinds: Sequence[Kind], times: int) -> Iterator[Series]:
+    """All kinds in the same minutes, for most of them only wait; no job is sent before all hosts are ready."""
+    with contextlib.ExitStack() as left:
+        lanes: list[list[Lane]] = []
+        for place, kind in enumerate(kinds):
+            lanes.append([Lane(ground, kind, f"k{place}-{number}", number) for number in range(kind.lanes)])
+            for lane in lanes[-1]:
+                left.callback(lane.close)
+        for lane in itertools.chain(*lanes):
+            lane.await_ready()
+        pool = left.enter_context(ThreadPoolExecutor(sum(kind.lanes for kind in kinds) + 2))
+        left.callback(ground.stop.set)  # before the pool waits for its threads
+        ours = {
+            "dispatch": pool.submit(_ours, ground, 1, times, whole=True),
+            "dispatch, only the worker": pool.submit(_ours, ground, 2, times, whole=False),
+        }
+        theirs = [[pool.submit(lane.run) for lane in some] for some in lanes]
+        never = f"never in {ground.window_seconds:g} s"
+        for name, future in ours.items():
+            fates = future.result()
+            yield from _series(name, fates, never, kills=len(fates), aims=True)
+        for kind, futures in zip(kinds, theirs, strict=True):
+            fates = [fate for future in futures for fate in future.result()]
+            yield from _series(kind.name, fates, never, kills=0 if kind.left_alone else kind.lanes)
 
-            def kill(workers=workers, path=path) -> None:  # type: ignore[no-untyped-def]
-                worker = holder(workers, path)
-                below = worker.children(recursive=True)
-                worker.kill()
-                for child in below:  # its work horse would go on; the host is what died
-                    child.kill()
 
-            observe(outcome, path, kill)
-        connection.flushall()
-    return outcome
+def _series(name: str, fates: Sequence[Fate], never: str, *, kills: int, aims: bool = False) -> Iterator[Series]:
+    def row(what: str, values: Sequence[float], unit: str = "", aim: float | None = None) -> Series:
+        return Series("recover", name, what, unit, tuple(values), aim if aims else None, peer=not aims)
+
+    yield row("jobs", [len(fates)])
+    yield row("kills", [kills])
+    again = [fate.after for fate in fates if fate.after is not None]
+    if again:
+        yield row("p50", again, "s", AIM_SECONDS)
+        yield row("max", [max(again)], "s", AIM_SLOWEST_SECONDS)
+    if kills:
+        yield row("went on", [sum(fate.went_on for fate in fates)])
+        yield row(never, [sum(fate.after is None and not fate.went_on for fate in fates)], aim=0)
+    yield row("twice", [sum(fate.twice for fate in fates)], aim=0)
+    yield row("at once", [sum(fate.together for fate in fates)], aim=0)
+    yield row("lost", [sum(fate.lost for fate in fates)], aim=0)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.recover")
-    parser.add_argument("--times", type=int, default=TIMES)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    with folder() as own, sandboxes.opened(own / "b") as box:
-        arena = Arena(box)
-        written = own / "written"
-        written.mkdir()
+class Lane:
+    """Two hosts of a kind, the `number`th of its lanes. Close it when done."""
+
+    def __init__(self, ground: Ground, kind: Kind, name: str, number: int) -> None:
+        self._ground, self._kind, self._name = ground, kind, name
+        self._random = random.Random(f"{SEED} {name}")
+        part = kind.spread_seconds / kind.lanes  # each kill is anywhere in its part of the time
+        self._kill_at = time.monotonic() + part * (number + self._random.random())
+        self._hosts = [kind.start(ground, name, host) for host in ("a", "b")]
+
+    def close(self) -> None:
+        for host in self._hosts:
+            host.kill()
+
+    def await_ready(self) -> None:
+        self._must(lambda: all(host.is_ready for host in self._hosts), "its hosts to be ready", READY_WITHIN_SECONDS)
+
+    def run(self) -> list[Fate]:
+        """What becomes of the jobs."""
         try:
-            outcomes = [
-                ours(arena, written, arguments.times),
-                celery(arena, written, arguments.times, late=False),
-                celery(arena, written, arguments.times, late=True),
-                with_rq(arena, written, arguments.times),
-            ]
+            return self._left_alone() if self._kind.left_alone else self._one_killed()
         finally:
-            arena.close()
-    if arguments.json:
-        print(json.dumps([outcome.__dict__ for outcome in outcomes], indent=2))
-        return
-    print(HEAD)
-    for outcome in outcomes:
-        print(outcome.row())
+            self.close()
+
+    def _one_killed(self) -> list[Fate]:
+        """What becomes of the jobs that a host runs when it is killed, while those of the other one end well."""
+        ledger = self._ground.ledger
+        self._ground.pause(self._kill_at - time.monotonic())
+        with self._ground.turn:
+            jobs = self._send(2 * self._kind.slots, PAUSE_SECONDS)
+            self._must(lambda: all(ledger.of(job) for job in jobs), "all jobs to begin", STARTED_WITHIN_SECONDS)
+            self._ground.pause(self._random.random())
+            host = self._random.choice(self._hosts)
+            pids = host.pids()
+            killed = host.kill(whole=self._kind.whole)
+        seen = {job: [line for line in ledger.of(job) if line.at <= killed] for job in jobs}
+        held = [job for job, lines in seen.items() if int(lines[0].run) in pids and not is_whole(lines)]
+
+        def is_over() -> bool:
+            now = time.monotonic()
+            quiet = now - max(line.at for job in jobs for line in ledger.of(job))
+            if all(is_whole(ledger.of(job)) for job in jobs):
+                return quiet > QUIET_SECONDS
+            return now > killed + self._ground.window_seconds and quiet > 2 * PAUSE_SECONDS
+
+        self._ground.wait(is_over, 2 * self._ground.window_seconds)
+        return [judge(ledger.of(job), killed) for job in held]
+
+    def _left_alone(self) -> list[Fate]:
+        jobs = self._send(LONG_JOBS, LONG_SECONDS / COUNT)
+        self._ground.pause(min(LONG_WATCHED_SECONDS, 2 * self._ground.window_seconds))
+        return [judge(self._ground.ledger.of(job), None) for job in jobs]
+
+    def _send(self, count: int, pause_seconds: float) -> list[str]:
+        jobs = [f"{self._name}-{number}" for number in range(count)]
+        for job in jobs:
+            self._kind.send(self._ground, self._name, [str(self._ground.ledger.count), job, str(pause_seconds)])
+        return jobs
+
+    def _must(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        if not self._ground.wait(condition, seconds):
+            raise AssertionError(f"{self._kind.name}: waited {seconds:g} s for {what}")
 
 
-if __name__ == "__main__":
-    main()
+def _ours(ground: Ground, number: int, kills: int, *, whole: bool) -> list[Fate]:
+    """One task after the other, in turns in the checkout and in a worktree; its worker is killed and replaced."""
+    chance = random.Random(f"{SEED} {number}")
+    with sandbox.opened(ground.folder / f"o{number}") as box, contextlib.ExitStack() as left:
+        pool = Pool(ground, box, number)
+        left.callback(pool.close)
+        return [pool.kill_one([*Isolation][turn % 2], chance.random(), whole=whole) for turn in range(kills)]
+
+
+class Pool:
+    """Two workers of dispatch with a database of their own: one holds the task and is killed, a new one comes."""
+
+    def __init__(self, ground: Ground, box: Sandbox, number: int) -> None:
+        self._ground, self._box, self._number = ground, box, number
+        box.home.mkdir(mode=0o700)
+        (box.home / "config.yaml").write_text(f"worker: {{slots: {SLOTS}, drain: 0, backends: [shell]}}\n")
+        box.make_repository()
+        self._url = ground.url.replace("db=0", f"db={number}")
+        self._store = Store(self._url)
+        self._started = 0
+        self._hosts: list[Host] = []
+        for _ in range(2):
+            self._add()
+
+    def close(self) -> None:
+        for host in self._hosts:
+            host.kill()
+        self._store.close()
+
+    def kill_one(self, isolation: Isolation, seconds: float, *, whole: bool) -> Fate:
+        """What becomes of a task whose worker is killed so many seconds after its second tick."""
+        ground, ledger = self._ground, self._ground.ledger
+        self._must(lambda: all(host.is_ready for host in self._hosts), "two workers", READY_WITHIN_SECONDS)
+        job = f"ours-{self._number}-{self._started}"
+        request = Request(items=ledger.items(job), name=job, model="shell", backend="shell", isolation=isolation)
+        sent = producer.record_locally(request, find(self._box.project), home=self._box.home)
+        enroll(self._store, sent.home, sent.task.ref, sent.home.standing())
+        self._must(lambda: len(ledger.of(job)) >= KILL_AFTER_LINES, f"{job} to run", STARTED_WITHIN_SECONDS)
+        ground.pause(seconds)
+        record = self._store.record(sent.task.ref)
+        pid = int(record.worker.rpartition(":")[2]) if record else 0
+        host = next(host for host in self._hosts if pid in host.pids())
+        killed = host.kill(whole=whole)
+        self._hosts.remove(host)
+        self._add()
+        ground.wait(lambda: sent.home.standing().final, ground.window_seconds)
+        return judge(ledger.of(job), killed)
+
+    def _add(self) -> None:
+        self._started += 1
+        name = f"w{self._number}-{self._started}"
+        env = {**self._box.env, "DISPATCH_REDIS_URL": self._url}
+        argv = [*embedded.worker_argv(None), "-n", f"{name}@%h"]
+        self._hosts.append(Host([argv], env, self._ground.folder / f"{name}.log", ready=b" ready."))
+
+    def _must(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        if not self._ground.wait(condition, seconds):
+            raise AssertionError(f"dispatch: waited {seconds:g} s for {what}")

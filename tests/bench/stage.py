@@ -14,6 +14,7 @@ from dispatch_queue.mirror import enroll
 from dispatch_queue.producer import Request, Submitted
 from dispatch_queue.project import find
 from dispatch_queue.record import Isolation, Ref
+from dispatch_queue.server import socket_of
 from dispatch_queue.store import Store
 from dispatch_queue.taskdir import TaskDir
 from tests.bench.clocked import FirstActs
@@ -42,35 +43,50 @@ echo "${{DISPATCH_TASK_ID:-$1}}" > {pipe}
 exec sleep 3600
 """
 
+# It asks and leaves: its task is parked.
+_ASKS: Final = """\
+#!/bin/sh
+echo "${{DISPATCH_TASK_ID:-$1}}" > {pipe}
+cd "$DISPATCH_TASK_DIR" || exit 1
+echo 'Which one?' > question.tmp
+mv question.tmp ipc/001.question
+echo 'What I know so far.' > context.md
+printf '# Nothing\\n\\n- [?] nothing\\n' > plan.tmp
+mv plan.tmp plan.md
+"""
+
 _CONFIG: Final = """\
 default: noop
 backends:
   noop: {{command: {noop}}}
   idle: {{command: {idle}}}
+  asks: {{command: {asks}}}
 models:
   noop: {{backend: noop}}
   idle: {{backend: idle}}
+  asks: {{backend: asks}}
 worker: {{slots: {slots}, drain: 0, question_timeout: 3600}}
 """
 
 
 class Stage:
-    """A running dispatch of its own. `noop` and `idle` are agents' programs: the one ends at once, the other never."""
+    """A running dispatch of its own. `noop`, `idle` and `asks` are agents: one ends at once, one never, one parks."""
 
     def __init__(self, box: Sandbox, *, slots: int) -> None:
         self.box, self.env = box, box.env
-        self.noop, self.idle = box.folder / "noop", box.folder / "idle"
+        self.noop, self.idle, asks = (box.folder / name for name in ("noop", "idle", "asks"))
         pipe = box.folder / "first-acts"
         self.first_acts = FirstActs(pipe)
-        for path, text in ((self.noop, _NOOP), (self.idle, _IDLE)):
+        for path, text in ((self.noop, _NOOP), (self.idle, _IDLE), (asks, _ASKS)):
             path.write_text(text.format(pipe=shlex.quote(str(pipe))))
             path.chmod(0o755)
         box.home.mkdir(mode=0o700)
-        (box.home / "config.yaml").write_text(_CONFIG.format(noop=self.noop, idle=self.idle, slots=slots))
+        config = _CONFIG.format(noop=self.noop, idle=self.idle, asks=asks, slots=slots)
+        (box.home / "config.yaml").write_text(config)
         box.make_repository({f"folder-{n % 10}/file-{n}.txt": f"{n}\n" * 50 for n in range(100)})
         os.environ["DISPATCH_HOME"] = str(box.home)
         box.run("up")
-        self.url = embedded.server_url(box.home)
+        self.url, self.socket = embedded.server_url(box.home), socket_of(box.home / "run")
         self.store = Store(self.url)
         try:
             wait_for(self.store.workers, "the worker to be ready", READY_WITHIN_SECONDS)

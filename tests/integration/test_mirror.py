@@ -657,6 +657,17 @@ def test_a_task_submitted_while_redis_was_away_is_sent_when_a_mirror_runs(
     assert job.tickets() == 1
 
 
+def test_tasks_whose_submit_died_are_found_by_a_mirror_that_runs(store: Store, project: Path, redis_url: str) -> None:
+    with mirroring(redis_url) as mirror:
+        for name in ("first", "second"):
+            job = Job(store, project, name, Isolation.SHARED, known=False)
+            wait_for(lambda job=job: store.record(job.ref), f"Redis to know of the {name} task")
+            wait_for(
+                lambda: {listed for _, listed in mirror._listed.values()} == {True},
+                "the folder to be known to be as it is",
+            )
+
+
 def test_what_was_published_last_is_at_home_when_the_mirror_has_closed(far: Job, redis_url: str) -> None:
     with mirroring(redis_url):
         wait_for(mirrored, "the mirror to run")
