@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dispatch_queue import ids, keys, registry, taskdir
 from dispatch_queue.binding import bind
+from dispatch_queue.clock import SYSTEM
 from dispatch_queue.errors import DispatchError
 from dispatch_queue.locks import MIRROR, trying
 from dispatch_queue.mirror import both, push_answers, settled
@@ -23,16 +24,15 @@ RETRY_SECONDS = 1.0  # after Redis was away
 LOOKS_AT_ONCE = 20  # some 10 ms, for which news waits
 
 
-def _told(listener: Listener, *, wait: bool) -> list[Ref]:
-    """The tasks of all news that is there, each once; with `wait` of the first to come, if it comes in time."""
+def _told(listener: Listener, *, wait: bool, within_seconds: float = 0.0) -> list[Ref]:
+    """The tasks of all news that is there or comes in that time, each once; with `wait` the listener's own time."""
     found: dict[Ref, None] = {}
-    while wait or listener.is_ready():
+    ready = wait or listener.is_ready(within_seconds=within_seconds)
+    while ready:
         news = listener.next()
-        if news is None and wait:
-            break
         if news is not None:
             found[Ref.parse(news)] = None
-        wait = False
+        ready = listener.is_ready()
     return list(found)
 
 
@@ -83,13 +83,17 @@ class HomeMirror:
         """Look at each task that there is news of, and meanwhile, a few at a time, at all there are."""
         generation = self._store.generation()
         bind(self._home, self._store, generation)
-        due = deque(self._all())
+        due, rest_seconds = deque(self._all()), 0.0
         while not self._stop.is_set():
-            told = _told(listener, wait=not due)
+            told = _told(listener, wait=not due, within_seconds=rest_seconds)
             for ref in told:
                 self._look(ref)
             if due:
+                begun = SYSTEM.monotonic()
                 self._look_over([due.popleft() for _ in range(min(len(due), LOOKS_AT_ONCE))])
+                rest_seconds = (
+                    SYSTEM.monotonic() - begun
+                )  # half of the time is left to the rest of a worker that starts
             elif not told:
                 for ref in [*self._failed, *self._new()]:
                     self._look(ref)

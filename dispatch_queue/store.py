@@ -329,11 +329,11 @@ class Listener:
                 raise redis.TimeoutError("no answer to PING")
         return message["data"].decode(errors="replace") if message else None
 
-    def is_ready(self) -> bool:
-        """Whether `next` need not wait. Raises StoreDown."""
+    def is_ready(self, *, within_seconds: float = 0.0) -> bool:
+        """Whether `next` need not wait, or soon will not. Raises StoreDown."""
         connection = self._pubsub.connection
         with _answering(self._url):
-            return connection is not None and bool(connection.can_read(timeout=0))
+            return connection is not None and bool(connection.can_read(timeout=within_seconds))
 
     def close(self) -> None:
         self._pubsub.close()
