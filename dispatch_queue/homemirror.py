@@ -80,7 +80,7 @@ class HomeMirror:
                 self._stop.wait(RETRY_SECONDS)
 
     def _listen(self, listener: Listener) -> None:
-        """Look at each task that there is news of, and meanwhile, a few at a time, at all there are."""
+        """Look at each task that there is news of, and meanwhile, for half of the time at most, at all there are."""
         generation = self._store.generation()
         bind(self._home, self._store, generation)
         due, rest_seconds = deque(self._all()), 0.0
@@ -91,9 +91,7 @@ class HomeMirror:
             if due:
                 begun = SYSTEM.monotonic()
                 self._look_over([due.popleft() for _ in range(min(len(due), LOOKS_AT_ONCE))])
-                rest_seconds = (
-                    SYSTEM.monotonic() - begun
-                )  # half of the time is left to the rest of a worker that starts
+                rest_seconds = SYSTEM.monotonic() - begun
             elif not told:
                 for ref in [*self._failed, *self._new()]:
                     self._look(ref)

@@ -269,8 +269,8 @@ class Store:
                 for ref in some:
                     pipe.hmget(keys.record(ref), "state", "seq", "changed", "questions")
                 for ref, raw in zip(some, pipe.execute(), strict=True):
-                    state, seq, changed, questions = ((value or b"").decode() for value in raw)
                     with contextlib.suppress(ValueError):
+                        state, seq, changed, questions = ((value or b"").decode() for value in raw)
                         found[ref] = Outline(State(state), int(seq or 0), changed, read_questions(questions))
         return found
 

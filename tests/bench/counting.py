@@ -50,10 +50,11 @@ class Fate:
     """What became of a job. `after` is the time from the kill to the next run's first act, None without one."""
 
     after: float | None
-    twice: int  # ticks that were there before they were written
-    lost: int  # ticks that were never written
+    twice: int  # numbers that were written again
+    lost: int  # numbers that were never written
     together: bool  # two of its runs were alive at the same time
     went_on: bool  # the run that was to be ended went on
+    ticked_twice: int = 0  # items that dispatch's own record has as done more than once
 
 
 def judge(lines: Sequence[Line], killed: float | None) -> Fate:

@@ -6,6 +6,7 @@ server. One host dies at a random moment and is not started again; the other, wh
 """
 
 import contextlib
+import dataclasses
 import itertools
 import random
 import time
@@ -118,7 +119,9 @@ def _series(name: str, fates: Sequence[Fate], never: str, *, kills: int, aims: b
     if kills:
         yield row("went on", [sum(fate.went_on for fate in fates)])
         yield row(never, [sum(fate.after is None and not fate.went_on for fate in fates)], aim=0)
-    yield row("twice", [sum(fate.twice for fate in fates)], aim=0)
+    if aims:
+        yield row("ticked twice", [sum(fate.ticked_twice for fate in fates)], aim=0)
+    yield row("done twice", [sum(fate.twice for fate in fates)])
     yield row("at once", [sum(fate.together for fate in fates)], aim=0)
     yield row("lost", [sum(fate.lost for fate in fates)], aim=0)
 
@@ -233,7 +236,9 @@ class Pool:
         self._hosts.remove(host)
         self._add()
         ground.wait(lambda: sent.home.standing().final, ground.window_seconds)
-        return judge(ledger.of(job), killed)
+        ticks = [entry for entry in sent.home.entries() if entry.event == "tick" and entry.facts.get("mark") == "x"]
+        items = {entry.facts.get("item") for entry in ticks}
+        return dataclasses.replace(judge(ledger.of(job), killed), ticked_twice=len(ticks) - len(items))
 
     def _add(self) -> None:
         self._started += 1
