@@ -45,26 +45,25 @@ def leave_the_network() -> None:
     if sys.platform != "linux":
         raise Unavailable("network namespaces need Linux")
     user, group = os.geteuid(), os.getegid()
-    if (refused := _unshare(CLONE_NEWNET)) and (refused := _unshare(CLONE_NEWUSER | CLONE_NEWNET)):
-        raise Unavailable(
-            f"no network namespace of our own: {os.strerror(refused)}; in a container: --cap-add SYS_ADMIN"
-        )
-    if _owner_of_nobody():
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+    try:
+        try:
+            _unshare(CLONE_NEWNET)
+        except PermissionError:
+            _unshare(CLONE_NEWUSER | CLONE_NEWNET)
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+            Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+    except OSError as error:
+        hint = "as root it may do; in a container: --cap-add SYS_ADMIN"
+        raise Unavailable(f"no network namespace of our own: {error.strerror}; {hint}") from error
 
 
-def _unshare(what: int) -> int:
-    """0, or the error of unshare(2)."""
-    return 0 if ctypes.CDLL(None, use_errno=True).unshare(what) == 0 else ctypes.get_errno()
-
-
-def _owner_of_nobody() -> bool:
-    """Whether no user of this process's namespace is known yet: it is new."""
-    return Path("/proc/self/uid_map").read_text() == ""
+def _unshare(what: int) -> None:
+    """unshare(2), which Python has from 3.12 on. Raises OSError."""
+    if ctypes.CDLL(None, use_errno=True).unshare(what) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 if __name__ == "__main__":
