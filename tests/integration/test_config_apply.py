@@ -1,5 +1,6 @@
 """Edits of the file itself: whole or not at all, with its mode, its link and everybody's changes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -247,13 +248,16 @@ def test_what_is_no_config_is_refused_and_stays(home: Path, made: Callable[[Path
     assert left_in(home) == ["config.yaml"]
 
 
-def test_a_rename_that_fails_leaves_the_old_file_and_nothing_else(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("owner", "call"), [(os, "fsync"), (Path, "rename")])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    home: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str
+) -> None:
     (home / "config.yaml").write_text("agents:\n  harvey: {command: claude -p}\n")
 
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(owner, call, full)
 
     assert refused(home, [Migrate()]).endswith("cannot be written: No space left on device")
     assert left_in(home) == ["config.yaml"]

@@ -201,6 +201,34 @@ def test_a_file_with_new_sections_too_keeps_what_they_mean() -> None:
         assert started(new, name) == started(config_of(text), name)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        # an agent has the name of a backend that a model of the file uses
+        "agents:\n  claude: {command: codex exec}\nmodels:\n  gpt-5.1: {backend: claude}\n",
+        "agents:\n  claude: {command: claude -p --model opus}\nmodels:\n  gpt-5.1: {backend: claude}\n",
+        # a model of the file runs what is built in for its backend
+        "agents:\n  a: {command: codex exec --full-auto}\nmodels:\n  gpt-5.1: {backend: codex}\n",
+        # the one that is named as its backend cannot share it, as its model's name is another's
+        (
+            "agents:\n  claude: {command: claude -p --model opus}\n  Opus: {command: codex exec}\n"
+            "  fast: {command: claude -p --model haiku}\n"
+        ),
+        # two names that differ by case only
+        "agents:\n  opus: {command: claude -p}\n  Opus: {command: codex exec}\n",
+        # a name of its CLI's own choice is another agent's
+        "agents:\n  codex: {command: claude -p}\n  a: {command: codex exec}\n",
+        # one model of two CLIs
+        "agents:\n  a: {command: codex exec -m gpt-5}\n  b: {command: agent -p --model gpt-5}\n",
+    ],
+)
+def test_names_that_are_in_each_others_way_start_what_they_did(text: str) -> None:
+    before, after = config_of(text), config_of(migrate(text)[0])
+
+    for name in [*before.models, None]:
+        assert started(after, name) == started(before, name)
+
+
 def test_a_second_time_there_is_nothing_to_do() -> None:
     assert migrate(NEW) == (NEW, ["There is nothing to migrate: the file has no `agents:`."])
 
