@@ -11,6 +11,7 @@ import redis
 
 from dispatch_queue import keys
 from dispatch_queue.clock import SYSTEM
+from dispatch_queue.config.load import load
 from dispatch_queue.embedded import server_url
 from dispatch_queue.home import host_name
 from dispatch_queue.record import Ref
@@ -335,3 +336,64 @@ def test_no_model_takes_over_that_would_not_keep_the_caps(house: House) -> None:
     assert refused.code == 2
     house.box.run("retry", task, "--model", "gpt-5.3-codex", "--max-cost", "0")
     await_done(house.box, task)
+
+
+# -- with a person who looks on ---------------------------------------------------------------------------------------
+
+
+def test_who_waits_on_a_terminal_is_asked_which_model_is_to_go_on_and_may_change_the_default(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-auth-login")
+
+    terminal = house.box.on_terminal("--wait", "-m", "opus", "-i", "Work")
+    terminal.read_until("opus failed. Which model instead? (gpt-5.3-codex, none) [none]: ")
+    terminal.type("gpt-5.3-codex")
+    terminal.read_until("Make gpt-5.3-codex your default from now on? [y/N]: ")
+    terminal.type("y")
+
+    assert terminal.wait() == 0
+    assert house.started() == ["opus", "gpt-5.3-codex"]
+    assert load(house.box.home, {}).config.default == "gpt-5.3-codex"
+
+
+def test_a_model_that_is_gone_leaves_the_configuration_only_after_a_yes(house: House) -> None:
+    house.set_up(default="sonnet")
+    house.fail("opus", "claude-model")
+    before = (house.box.home / "config.yaml").read_bytes()
+
+    terminal = house.box.on_terminal("--follow", "-m", "opus", "-i", "Work")
+    terminal.read_until("Which model instead? (gpt-5.3-codex, sonnet, none) [none]: ")
+    terminal.type("sonnet")
+    terminal.read_until("Remove opus from your config? [y/N]: ")
+    assert (house.box.home / "config.yaml").read_bytes() == before
+    terminal.type("y")
+
+    assert terminal.wait() == 0
+    assert "opus" not in load(house.box.home, {}).config.models
+
+
+@pytest.mark.parametrize("answer", ["none", ""])
+def test_who_wants_no_other_model_gets_the_failure(house: House, answer: str) -> None:
+    house.set_up()
+    house.fail("opus", "claude-auth-login")
+
+    terminal = house.box.on_terminal("--wait", "-m", "opus", "-i", "Work")
+    terminal.read_until("[none]: ")
+    terminal.type(answer)
+
+    assert terminal.wait() == 1
+    assert house.started() == ["opus"]
+
+
+def test_without_a_terminal_the_command_that_switches_is_named(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-auth-login")
+
+    ended = house.box.run("submit", "--wait", "-m", "opus", "-i", "Work", check=False)
+
+    assert ended.code == 1
+    shown = house.box.run("show", "work").stdout
+    assert "  dispatch retry work --model gpt-5.3-codex --make-default\n" in shown
+    house.box.run("retry", "work", "--model", "gpt-5.3-codex", "--make-default")
+    await_done(house.box, "work")
+    assert load(house.box.home, {}).config.default == "gpt-5.3-codex"
