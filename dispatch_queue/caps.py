@@ -1,5 +1,6 @@
 """Caps on what a task may use of its model, over all its attempts: turns and cost. Unknown use counts as none."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from dispatch_queue.config.commands import words_of
 from dispatch_queue.config.schema import Config
 from dispatch_queue.errors import BadInput
 from dispatch_queue.record import Task
+
+LARGEST_COST_USD = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ def can_cap(config: Config, backend: str) -> bool:
 
 def check(config: Config, backend: str, caps: Caps, models: Sequence[str]) -> None:
     """Refuse caps that cannot be kept; `models` are offered. Raises BadInput."""
+    if math.isnan(caps.cost_usd):
+        raise BadInput("--max-cost: not a number", hint="write an amount in USD: --max-cost 2.50")
     if not caps or can_cap(config, backend):
         return
     option, what = ("--max-cost", "cost") if caps.cost_usd else ("--max-turns", "turns")

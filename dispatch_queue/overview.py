@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dispatch_queue import files, taskdir
+from dispatch_queue import files, ipc, taskdir
+from dispatch_queue.clock import SYSTEM
 from dispatch_queue.errors import DispatchError, UntrustedPath
 from dispatch_queue.plan import Plan
 from dispatch_queue.record import Isolation, Standing, Task, current
-from dispatch_queue.states import State
+from dispatch_queue.states import HELD, State
 from dispatch_queue.taskdir import TaskDir, read_plan_or_none
 
 RESULT_LIMIT_BYTES = 1024 * 1024
+SETTLED_AFTER_SECONDS = 2.0
 _NUMBER = re.compile("[1-9][0-9]{0,5}")
 
 # What needs a person comes first.
@@ -88,11 +90,23 @@ def look(home: TaskDir) -> Card:
     if not standing.final:
         try:
             seen = home.ipc()
-            questions = {number: seen.questions[number].strip() for number in seen.open}
+            told = standing.questions
+            questions = {n: seen.questions[n].strip() for n in seen.open if n in told or _is_settled(home, standing, n)}
             too_large = seen.too_large & questions.keys()
         except (UntrustedPath, OSError):
             questions = {}
     return Card(home, task, standing, read_plan_or_none(home), questions, too_large)
+
+
+def _is_settled(home: TaskDir, standing: Standing, number: int) -> bool:
+    """Whether a question that the journal does not have may be shown.
+
+    The worker of a running task first takes the secrets of its environment out of it, at once when it is written.
+    """
+    if standing.state not in HELD:
+        return True
+    written = (home.path / ipc.name_of(number, ipc.Kind.QUESTION)).lstat().st_mtime
+    return not 0 <= SYSTEM.now().timestamp() - written < SETTLED_AFTER_SECONDS
 
 
 def cards(base: Path) -> list[Card]:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from dispatch_queue import ids, ipc, plan, registry, schedule, taskdir
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, Refused
 from dispatch_queue.home import actor, host_name
-from dispatch_queue.project import Project, ensure, renew
+from dispatch_queue.project import Project, ensure, owner_of, renew
 from dispatch_queue.record import Entry, Isolation, Ref, Task
 from dispatch_queue.states import FINAL, Event, after
 from dispatch_queue.taskdir import TaskDir
@@ -207,11 +208,18 @@ def made_project(project: Project, home: Path) -> tuple[Project, str]:
     """The project with its `.dispatch` and its id, known on this host. Raises BadInput, OSError.
 
     A `.dispatch` that came with a clone or a copy gets an id of its own: tasks in it are somebody else's, and not run.
+    One that another DISPATCH_HOME of this machine keeps is left to that: its tasks would be lost there, or run twice.
     """
     is_new = project.id is None
-    project = ensure(project)
+    project = ensure(project, home)
     if not is_new and project.id is not None and not registry.is_ours(home, project.id, project.path):
-        project = renew(project)
+        owner = owner_of(project.path)
+        if owner is not None and owner != home and registry.registered_path(owner, project.id) == project.path:
+            raise BadInput(
+                f"the tasks in {project.path} are those of another DISPATCH_HOME, {owner}",
+                hint=f"DISPATCH_HOME={shlex.quote(str(owner))} dispatch ls; or remove {owner} if nobody uses it",
+            )
+        project = renew(project, home)
     assert project.id is not None
     registry.register(home, project.id, project.path)
     return project, project.id

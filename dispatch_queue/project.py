@@ -93,14 +93,29 @@ def new_id(path: Path) -> str:
     return ids.from_title(path.name)[: ids.LIMIT - len(suffix)].rstrip("-") + suffix
 
 
-def renew(project: Project) -> Project:
-    """Give a project another id. Raises OSError."""
+def owner_of(path: Path) -> Path | None:
+    """The DISPATCH_HOME that a project's id was made for; None where its file does not say."""
+    try:
+        text = files.read(path, _PROJECT, limit_bytes=_LIMIT_BYTES).decode()
+    except (OSError, UntrustedPath, UnicodeDecodeError):
+        return None
+    found = [line.removeprefix("home: ") for line in text.splitlines() if line.startswith("home: /")]
+    return Path(found[0]) if found else None
+
+
+def _content(project_id: str, home: Path | None) -> bytes:
+    owner = f"home: {home}\n" if home is not None and str(home).isprintable() else ""
+    return f"id: {project_id}\n{owner}".encode()
+
+
+def renew(project: Project, home: Path) -> Project:
+    """Give a project another id, made for the DISPATCH_HOME `home`. Raises OSError."""
     project_id = new_id(project.path)
-    files.write(project.path, _PROJECT, f"id: {project_id}\n".encode())
+    files.write(project.path, _PROJECT, _content(project_id, home))
     return Project(project.path, project_id)
 
 
-def ensure(project: Project) -> Project:
+def ensure(project: Project, home: Path | None = None) -> Project:
     """Make the project's `.dispatch/tasks`, give it an id, and hide `.dispatch/` from git. May be called again.
 
     Two at once agree on one id. Raises BadInput, with nothing made, where the project cannot be written to.
@@ -113,7 +128,7 @@ def ensure(project: Project) -> Project:
         project_id = read_id(path)
         if project_id is None:
             with contextlib.suppress(FileExistsError):
-                files.write(path, _PROJECT, f"id: {new_id(path)}\n".encode(), replace=False)
+                files.write(path, _PROJECT, _content(new_id(path), home), replace=False)
             project_id = read_id(path)
     except (OSError, UntrustedPath, BadInput) as error:
         for folder in made:

@@ -18,6 +18,7 @@ from dispatch_queue.plan import Mark
 from dispatch_queue.record import Isolation, Task, current
 from dispatch_queue.states import Event, FailReason
 from dispatch_queue.taskdir import TaskDir
+from worker import space
 from worker.backends.failures import Failure, Fault
 from worker.ending import Ending, Ran, log_name
 from worker.limits import setting
@@ -30,7 +31,7 @@ from worker.quiet import Quiet
 from worker.recovery import Setting, held_back, recover
 from worker.supervisor import PARK_GRACE, Limits, Mailbox, Stop, Watching, supervise
 from worker.transcript import Transcript
-from worker.verdict import End, Verdict, broken_off, conclude, how, judge, not_begun
+from worker.verdict import End, Verdict, broken_off, conclude, how, items_agreed, judge, not_begun
 
 if TYPE_CHECKING:
     from worker.services import Services
@@ -101,7 +102,10 @@ class Attempt:
             self._supervise(prepared, process, handle)
 
     def _fail_start(self, why: str) -> None:
-        self._ending.end(Verdict(Event.FAIL, f"{FailReason.START}: {why}"))
+        self._ending.end(self._wait_for_room() or Verdict(Event.FAIL, f"{FailReason.START}: {why}"))
+
+    def _wait_for_room(self) -> Verdict | None:
+        return space.wait_for_room(self._services.settings, self._home, self._clock.now())
 
     def _prepare(self) -> Prepared:
         try:
@@ -162,6 +166,9 @@ class Attempt:
 
     def _recovery(self, fault: Fault | None, *, progressed: bool) -> Verdict | None:
         """What to do about a failure that is not the agent's own."""
+        full = self._wait_for_room()
+        if full is not None:
+            return full
         if fault is None or fault.kind is Failure.AGENT:
             return None
         return recover(fault, self._setting(self._holds(), progressed=progressed), self._clock.now())
@@ -178,7 +185,7 @@ class Attempt:
         live, task, publisher = prepared.live, prepared.task, self._publisher
         before = live.view
         if not task.self_planned:  # read now: later an agent can have been at the journal
-            self._submitted = next((int(entry.facts.get("total", 0)) for entry in self._home.entries()), 0)
+            self._submitted = items_agreed(self._home.entries())
         log.info("attempt %d of %s runs as %d", self.number, self._ref, process.pid, extra={"action": "attempt_start"})
         place = prepared.workspace
         publisher.note(

@@ -1,8 +1,10 @@
 """What becomes of a task when its agent has ended: a pure decision over what was seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatch_queue.plan import Item, Mark, Plan
+from dispatch_queue.record import Entry
 from dispatch_queue.states import Event, FailReason
 from worker.livecopy import View
 from worker.process import ProcessExit
@@ -122,6 +124,16 @@ def conclude(end: End) -> Verdict | None:
         counts=True,
         idle=idle,
     )
+
+
+def items_agreed(entries: Sequence[Entry]) -> int:
+    """How many items a person gave a task: when it was submitted, or queued again since."""
+    given = [entry.facts.get("total", 0) for entry in entries if _is_a_persons(entry)]
+    return int(given[-1]) if given else 0
+
+
+def _is_a_persons(entry: Entry) -> bool:
+    return entry.event in (Event.SUBMIT, Event.HOLD, Event.RETRY) and "total" in entry.facts
 
 
 def not_begun(why: str, *, tries: int, limit: int) -> Verdict:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dispatch_queue import again, producer
-from dispatch_queue.caps import caps_of, check
+from dispatch_queue.caps import LARGEST_COST_USD, caps_of, check
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.errors import BadInput, DispatchError, Exit, StoreDown
 from dispatch_queue.record import Isolation, current
@@ -28,7 +28,9 @@ def _numbers(given: tuple[str, ...]) -> list[int]:
 @click.option("--from-start", is_flag=True, help="Open every item again, the checked ones too.")
 @click.option("--skip", multiple=True, metavar="N", help="Check item N without doing it; repeat it, or 2,3.")
 @click.option("--max-turns", type=click.IntRange(min=0), metavar="N", help="With those so far; 0: without a cap.")
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="With that so far; 0: without a cap.")
+@click.option(
+    "--max-cost", type=click.FloatRange(0, LARGEST_COST_USD), metavar="USD", help="With that so far; 0: without a cap."
+)
 @click.option("--make-default", is_flag=True, help="With --model: it is your default from now on.")
 def retry(
     task: str,

@@ -123,7 +123,7 @@ class Offer:
 
 
 def offer(config: Config, attempt: Attempt, model: str) -> Offer:
-    """What there is instead of `model`, with which an attempt failed; models of other CLIs first."""
+    """What there is instead of `model`, which failed; models of other CLIs first, unless only the model is gone."""
     kind = attempt.failure.kind if attempt.failure else ""
     backends = {name: found.backend for name, found in config.models.items() if name != model}
     foreign = [name for name, backend in backends.items() if backend != attempt.backend]
@@ -131,10 +131,16 @@ def offer(config: Config, attempt: Attempt, model: str) -> Offer:
     alias = config.aliases.get(config.default or "")
     return Offer(
         failed=model,
-        models=tuple([*foreign, *same] if kind in _OF_THE_MODEL else foreign if kind in _OF_THE_CLI else []),
+        models=tuple(_ordered(kind, same, foreign)),
         gone=kind == "model" and model in config.models,
         was_default=model in (config.default, alias.model if alias else None),
     )
+
+
+def _ordered(kind: str, same: list[str], foreign: list[str]) -> list[str]:
+    if kind == "model":
+        return [*same, *foreign]
+    return [*foreign, *same] if kind in _OF_THE_MODEL else foreign if kind in _OF_THE_CLI else []
 
 
 def cures(attempt: Attempt, retry: str, offer: Offer | None) -> list[str]:

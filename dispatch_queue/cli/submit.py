@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from dispatch_queue import plan, producer, schedule
-from dispatch_queue.caps import Caps, can_cap
+from dispatch_queue.caps import LARGEST_COST_USD, Caps, can_cap
 from dispatch_queue.caps import check as check_caps
 from dispatch_queue.cli import render
 from dispatch_queue.cli.model import Models, check_command, first_run_if_new, is_to_be_confirmed, say_doubt
@@ -94,7 +94,9 @@ def read_names(names: tuple[str, ...], base: Path, folder: Path) -> tuple[str, .
 @click.option("--question-default", default="", metavar="TEXT", help="The answer when nobody gave one in that time.")
 @click.option("--verify", default="", metavar="CMD", help="Done only if `sh -c CMD` exits 0 in the end.")
 @click.option("--max-turns", type=click.IntRange(min=1), metavar="N", help="Of the model, over all attempts.")
-@click.option("--max-cost", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Over all attempts.")
+@click.option(
+    "--max-cost", type=click.FloatRange(0, LARGEST_COST_USD, min_open=True), metavar="USD", help="Over all attempts."
+)
 @click.option("--priority", type=click.Choice(list(PRIORITIES)), default="normal", show_default=True)
 @click.option("--wait", is_flag=True, help="Wait for the end: exit 0 done, 1 failed, 3 a question waits.")
 @click.option("--follow", is_flag=True, help="Like --wait, and print what happens.")
@@ -186,7 +188,11 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
 def fallback(here: Here, model: str, caps: Caps) -> tuple[str, ...]:
     """What may take over from `model`: with caps, only what keeps them."""
     found = here.config.fallback_of(model)
-    return tuple(other for other in found if not caps or can_cap(here.config, other.partition("/")[0]))
+    kept = tuple(other for other in found if not caps or can_cap(here.config, other.partition("/")[0]))
+    passed = [other.partition("/")[2] for other in found if other not in kept]
+    if passed:
+        click.echo(f"note: {', '.join(passed)} cannot take over: a cap would not be kept", err=True)
+    return kept
 
 
 def _choose(models: Models, prompt: str, options: dict[str, Any], *, is_new: bool) -> Choice:

@@ -12,8 +12,18 @@ if field(ref, 'state') ~= 'waiting' then
   return -1
 end
 if what == '' then
-  redis.call('HDEL', key.holds, field(ref, 'limit')) -- whoever says `now` knows that the limit is over
+  local limit = field(ref, 'limit')
   forget_waits(ref)
+  if limit ~= '' then -- whoever says `now` knows that it is over, for all that wait for it
+    redis.call('HDEL', key.holds, limit)
+    for _, other in ipairs(redis.call('SMEMBERS', key.state .. 'waiting')) do
+      if other ~= ref and field(other, 'limit') == limit then
+        redis.call('HSET', key.record .. other, 'due', '', 'limit', '')
+        redis.call('ZREM', key.due, other)
+        let_go(other, facts.due, ARGV[3], ARGV[4])
+      end
+    end
+  end
 elseif field(ref, what) == '' then
   return 0
 else

@@ -531,3 +531,15 @@ def test_a_note_that_would_make_the_plan_too_large_is_refused(box: Project, gate
     assert "with this note the plan would have" in refused.stderr
     gate.open()
     await_state(box, task, State.DONE)
+
+
+def test_the_tasks_of_a_project_stay_those_of_one_dispatch_home(box: Project, tmp_path: Path) -> None:
+    task = submit(box, "--hold", items=("Work: `true`",))
+    other = {"DISPATCH_HOME": str(tmp_path / "other")}
+
+    refused = box.run("submit", "--hold", "-m", "shell", "-i", "More: `true`", env=other, check=False)
+
+    assert refused.code == 2
+    assert f"are those of another DISPATCH_HOME, {box.home}" in refused.stderr
+    box.run("release", task)
+    await_state(box, task, State.DONE)

@@ -1,6 +1,8 @@
 """What becomes of a task when a CLI or its provider fails: recorded output of real CLIs, played by a stand-in."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.support import standins
 from tests.support.sandbox import Sandbox
 from tests.support.tasks import (
     Gate,
+    Project,
     await_state,
     copy_of,
     do,
@@ -210,11 +213,14 @@ def test_a_person_who_knows_better_ends_a_limit_for_everybody(house: House) -> N
     house.fail("opus", "claude-limit", until=in_seconds(3600))
     first = submit(house.box, "--item", "Work", model="opus")
     await_state(house.box, first, S.WAITING)
+    second = submit(house.box, "--item", "Other", model="opus")
+    await_state(house.box, second, S.WAITING)
     house.mend("opus")
 
     house.box.run("release", first, "--now")
 
     await_state(house.box, first, S.DONE)
+    await_state(house.box, second, S.DONE)
     do(house.box, "--item", "Work", model="opus")
 
 
@@ -327,6 +333,13 @@ def test_a_cap_that_cannot_be_kept_is_refused(house: House, words: tuple[str, ..
     assert not (house.box.project / ".dispatch").exists()
 
 
+@pytest.mark.parametrize("amount", ["nan", "inf", "1e999", "0", "-1"])
+def test_an_amount_that_is_none_is_refused(house: House, amount: str) -> None:
+    house.set_up()
+
+    assert house.box.run("submit", "--max-cost", amount, "-m", "opus", "--item", "Work", check=False).code == 2
+
+
 def test_no_model_takes_over_that_would_not_keep_the_caps(house: House) -> None:
     house.set_up(fallback={"opus": ["gpt-5.3-codex"]})
     house.fail("opus", "claude-auth-login")
@@ -365,7 +378,7 @@ def test_a_model_that_is_gone_leaves_the_configuration_only_after_a_yes(house: H
     before = (house.box.home / "config.yaml").read_bytes()
 
     terminal = house.box.on_terminal("--follow", "-m", "opus", "-i", "Work")
-    terminal.read_until("Which model instead? (gpt-5.3-codex, sonnet, none) [none]: ")
+    terminal.read_until("Which model instead? (sonnet, gpt-5.3-codex, none) [none]: ")
     terminal.type("sonnet")
     terminal.read_until("Remove opus from your config? [y/N]: ")
     assert (house.box.home / "config.yaml").read_bytes() == before
@@ -400,3 +413,33 @@ def test_without_a_terminal_the_command_that_switches_is_named(house: House) -> 
     house.box.run("retry", "work", "--model", "gpt-5.3-codex", "--make-default")
     await_done(house.box, "work")
     assert load(house.box.home, {}).config.default == "gpt-5.3-codex"
+
+
+# -- a full disk ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/proc/mounts").exists(), reason="only root can mount a small disk")
+def test_a_disk_that_fills_up_ends_no_task(house: House, tmp_path: Path) -> None:
+    house.set_up(worker={"min_free_mib": 0})
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
+    try:
+        box = Project(house.box, disk)
+        fills = "Fill: `head -c 9999999 /dev/zero > big; sleep 1; rm big; exit 0`"
+        first = submit(box, "--name", "first", items=(fills, "Then: `true`"))
+        held = submit(box, "--hold", "--name", "second", items=("Work: `true`",))
+        wait_for(lambda: (box.project / "big").exists(), "the disk to fill")
+        box.run("release", held)
+        for task in (first, held):
+            wait_for(lambda task=task: _went_on(box, task), f"`{task}` to wait for room, or to be done", 40)
+            box.run("release", task, "--now", check=False)
+            await_state(box, task, S.DONE, limit=40)
+        box.close()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def _went_on(box: Sandbox, task: str) -> bool:
+    standing = copy_of(box, task).standing()
+    return standing.state is S.DONE or (standing.state is S.WAITING and standing.reason.startswith("no space: "))

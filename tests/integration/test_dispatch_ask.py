@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dispatch_queue import files
+from dispatch_queue.ipc import QUESTION_LIMIT_BYTES
 from tests.support.waiting import wait_for
 
 ASK = Path(__file__).parents[2] / "worker" / "bin" / "dispatch-ask"
@@ -217,6 +218,14 @@ def test_a_wrong_call_is_refused_and_asks_nothing(
 
     assert (out, code) == ("", 2)
     assert said in err
+    assert names(task) == []
+
+
+def test_a_question_that_nobody_could_read_is_refused(ask: Callable[..., subprocess.Popen[str]], task: Path) -> None:
+    out, err, code = result(ask("q" * QUESTION_LIMIT_BYTES))
+
+    assert (out, code) == ("", 2)
+    assert f"the question has {QUESTION_LIMIT_BYTES + 1} bytes, the limit is {QUESTION_LIMIT_BYTES}" in err
     assert names(task) == []
 
 

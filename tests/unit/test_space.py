@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dispatch_queue.config.parse import parse
-from worker.space import MIB, decide
+from worker.space import FULL_BYTES, FULL_FILES, MIB, decide, full
 
 HOME, PROJECT = Path("/home/me/.dispatch"), Path("/data/shop")
 
@@ -27,6 +27,12 @@ def test_a_byte_below_is_below() -> None:
 def test_without_a_floor_or_a_folder_that_can_be_asked_there_is_no_reason() -> None:
     assert decide({HOME: 0}, 0) is None
     assert decide({}, 512) is None
+
+
+def test_a_disk_is_full_without_room_for_a_byte_or_for_a_file() -> None:
+    assert full({HOME: FULL_BYTES}, {HOME: FULL_FILES}) is None
+    assert full({HOME: MIB, PROJECT: FULL_BYTES - 1}, {}) == "no space: /data/shop is full"
+    assert full({HOME: MIB}, {HOME: FULL_FILES - 1}) == "no space: no more files can be made on /home/me/.dispatch"
 
 
 @pytest.mark.parametrize("key", ["min_free_mib", "keep_days"])

@@ -7,11 +7,12 @@ import pytest
 from dispatch_queue import plan
 from dispatch_queue.ipc import Ipc
 from dispatch_queue.plan import Plan
+from dispatch_queue.record import Entry
 from dispatch_queue.states import HELD, Event, after
 from worker.livecopy import View
 from worker.process import ProcessExit
 from worker.supervisor import Stop
-from worker.verdict import End, Verdict, conclude, how, judge, not_begun, unchecked
+from worker.verdict import End, Verdict, conclude, how, items_agreed, judge, not_begun, unchecked
 
 DONE = b"- [x] one\n- [x] two\n"
 HALF = b"- [x] one\n- [ ] two\n"
@@ -242,3 +243,13 @@ def test_an_agent_that_did_not_begin_for_no_fault_of_its_own_gets_another_try() 
 
 def test_but_not_more_than_the_task_has() -> None:
     assert not_begun("its warden died", tries=2, limit=3) == Verdict(Event.FAIL, "start: its warden died")
+
+
+def agreed(*events: tuple[str, dict[str, int]]) -> int:
+    return items_agreed([Entry(seq, "", event, "", facts=facts) for seq, (event, facts) in enumerate(events, 1)])
+
+
+def test_the_items_of_a_task_are_those_a_person_gave_last() -> None:
+    assert agreed(("submit", {"total": 5}), ("tick", {"total": 2, "done": 1})) == 5
+    assert agreed(("hold", {"total": 5}), ("fail", {"total": 2, "done": 2}), ("retry", {"total": 2, "done": 2})) == 2
+    assert agreed() == 0

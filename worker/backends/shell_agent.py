@@ -3,7 +3,8 @@
 It works through plan.md from the first item that is not done. What it makes of an item:
 
 `ask: QUESTION`          asks by `dispatch-ask`; the answer becomes the item's note
-text with a `command`    runs the first command by `sh -c` in the workspace; all of it counts, also `;` and `|`
+text with a `command`    runs the first command by `sh -c` in the workspace; all of it counts, also `;` and `|`;
+                         one that ends with 75 after it asked by `dispatch-ask` waits for its answer
 only words               `[!]`: a shell cannot do words
 
 Exit status: 0 all done, or parked on a question; 1 an item is `[!]`; 2 started without a task.
@@ -87,6 +88,8 @@ class Shell:
         self._show()
         if code == 0:
             return Outcome(Mark.DONE)
+        if code == Exit.TEMPORARY and (question := open_question()) is not None:
+            return Outcome(Mark.ASKING, question)
         how = f"exit status {code}" if code > 0 else f"ended by signal {-code}"
         last = self._tail.decode(errors="replace").strip().rpartition("\n")[2].strip()
         return Outcome(Mark.FAILED, f"{how}: {last}" if last else how)
@@ -104,6 +107,13 @@ def _drain(handle: int) -> list[bytes]:
             parts.append(os.read(handle, 65536))
         except BlockingIOError:
             return parts
+
+
+def open_question() -> str | None:
+    """The newest question of the task that has no answer: what a command asked that nobody answered in time."""
+    folder = Path(os.environ["DISPATCH_TASK_DIR"]) / "ipc"
+    asked = sorted(path for path in folder.glob("*.question") if not path.with_suffix(".answer").exists())
+    return asked[-1].read_text(errors="replace").strip() if asked else None
 
 
 def ask(question: str) -> Outcome:
