@@ -19,6 +19,7 @@ from tests.chaos.observer import Observer
 _GIVEN = {name: os.environ.get(f"DISPATCH_CHAOS_{name}", "") for name in ("SEED", "KILLS", "SECONDS")}
 
 KILLS, SECONDS = 50, 240.0
+WHOLE_RUN_SECONDS = 1200.0  # of all tests here; they need some 300, twice that beside other work
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ plan_key = pytest.StashKey[Plan]()
 def pytest_configure(config: pytest.Config) -> None:
     told = getattr(config, "workerinput", {}).get("chaos", _GIVEN)
     seed = int(told["SEED"] or random.SystemRandom().randrange(10**6))
+    config.option.session_timeout = config.option.session_timeout or WHOLE_RUN_SECONDS
     config.stash[plan_key] = Plan(seed, int(told["KILLS"] or KILLS), float(told["SECONDS"] or SECONDS))
 
 
