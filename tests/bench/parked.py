@@ -7,6 +7,7 @@ compared is as old; every sample is taken of both, in turns or at once.
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import psutil
 import redis
@@ -20,7 +21,8 @@ from tests.bench.memory import size_mb
 from tests.bench.stage import Stage
 from tests.support.waiting import wait_for
 
-AIM_CPU_PERCENT = 1.0  # of one core
+AIM_TIMES = 1.1  # of what a worker with none needs
+IDLE_WORKER = "idle worker"
 QUEUED_AT_ONCE = 30
 PARKED_WITHIN_SECONDS = 300.0
 QUIET_WITHIN_SECONDS = 60.0
@@ -30,13 +32,19 @@ IDLE, IDLE_QUICK = (6, 5.0), (2, 1.0)  # looks of so many seconds each
 
 def measure(many: Stage, none: Stage, count: int, times: int, *, quick: bool) -> Iterator[Series]:
     """`many` gets `count` parked tasks, `none` none."""
-    stages = {f"{count} parked": many, "none": none}
+    name = f"{count} parked"
+    stages = {name: many, "none": none}
     _park(many, count)
     starts, looks = (STARTS_QUICK, IDLE_QUICK) if quick else (STARTS, IDLE)
     for found in (_starts(stages, starts), _idle(stages, *looks), _work(stages, times)):
         for group, unit, taken in found:
-            for name, here in stages.items():
-                yield Series("parked", group, name, unit, taken.of(name), None, peer=here is none)
+            of_many, of_none = (
+                Series("parked", group, which, unit, taken.of(which), peer=which != name) for which in stages
+            )
+            yield from (of_many, of_none)
+            if group.startswith(IDLE_WORKER):
+                quotient = of_many.p50 / of_none.p50 if of_none.p50 else 1.0
+                yield Series("parked", group, f"{name} ÷ none", "×", (quotient,), AIM_TIMES)
 
 
 def _park(here: Stage, count: int) -> None:
@@ -86,11 +94,11 @@ def _idle(stages: Mapping[str, Stage], looks: int, seconds: float) -> Iterator[t
             files.add(name, workers[name].num_fds())
     for server in servers.values():
         server.close()
-    yield "idle worker: of a core", "%", cpu
-    yield "idle worker: commands to Redis", "/s", commands
-    yield "idle worker: PSS", "MB", memory
-    yield "idle worker: threads", "", threads
-    yield "idle worker: open files", "", files
+    yield f"{IDLE_WORKER}: of a core", "%", cpu
+    yield f"{IDLE_WORKER}: commands to Redis", "/s", commands
+    yield f"{IDLE_WORKER}: PSS", "MB", memory
+    yield f"{IDLE_WORKER}: threads", "", threads
+    yield f"{IDLE_WORKER}: open files", "", files
 
 
 def _work(stages: Mapping[str, Stage], times: int) -> Iterator[tuple[str, str, Sample]]:
@@ -119,8 +127,15 @@ def _is_quiet(worker: psutil.Process) -> bool:
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
-    used = process.cpu_times()
-    return float(used.user + used.system)
+    """What its threads have used, in nanoseconds where the system counts them: an idle worker needs little."""
+    try:
+        return (
+            sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"))
+            / 1e9
+        )
+    except (OSError, IndexError):
+        used = process.cpu_times()
+        return float(used.user + used.system)
 
 
 def _commands(server: redis.Redis) -> int:
