@@ -132,7 +132,7 @@ def test_the_next_attempt_goes_on_where_one_was_broken_off(desk: Desk, monkeypat
 
 
 def test_an_error_after_the_end_was_told_changes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.ending.Ending._remove_workspace", broken)
+    monkeypatch.setattr("worker.ending.Ending._remove_worktrees", broken)
     ref = desk.submit("first: `true`")
 
     claim.answer(desk.services, ref)

@@ -209,7 +209,7 @@ CONFIG = Config(models={"opus": Model("claude"), "sonnet": Model("claude"), "gpt
         ("limit", "claude", ["retry", "retry --model gpt-5.2"]),
         ("credit", "codex", ["retry", "retry --model sonnet"]),
         ("overloaded", "claude", ["retry", "retry --model gpt-5.2"]),
-        ("model", "codex", ["retry --model sonnet"]),
+        ("model", "codex", ["retry --model gpt-5.2"]),
         ("rate", "claude", ["retry"]),
         ("budget", "claude", ["retry --max-cost USD", "retry --max-turns N"]),
         ("agent", "claude", ["retry"]),
