@@ -53,7 +53,8 @@ def sync(store: Store, home: TaskDir, ref: Ref) -> Standing:
         ended = shared and any(entry.state is not None and entry.state not in HELD for entry in fresh)
         if pulled.seq >= 0 and (ended or journal.last not in pulled.entries):
             pulled = store.pull(ref, 0)
-            _correct(journal, home, pulled)
+            if pulled.seq >= 0:  # else it was lost this moment, and nothing says what is right
+                _correct(journal, home, pulled)
         _lay_down(home, pulled, shared)
         journal.append(pulled.entries)
         entries = home.entries()

@@ -30,6 +30,13 @@ def counting(count: int = 12, pause: float = 0.3) -> tuple[str, ...]:
     return tuple(f"{number}: `sleep {pause}; echo {number} >> counters.txt`" for number in range(1, count + 1))
 
 
+def counted(arena: Arena, ref: Ref, isolation: Isolation) -> list[str]:
+    """What the items of `counting` wrote: in the checkout, or on the task's branch."""
+    if isolation is Isolation.SHARED:
+        return (arena.box.project / "counters.txt").read_text().split()
+    return arena.box.git("show", f"{arena.standing(ref).branch}:counters.txt").split()
+
+
 def holder(arena: Arena, ref: Ref) -> Kept:
     """The worker that runs the task."""
     name = wait_for(lambda: arena.record(ref).worker, "a worker to hold the task")

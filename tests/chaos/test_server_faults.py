@@ -23,6 +23,7 @@ from tests.chaos.faults import (
     Measured,
     S,
     agent_of,
+    counted,
     counting,
     events,
     none_lives,
@@ -143,9 +144,7 @@ def test_a_claim_that_the_server_forgot_in_a_crash_is_not_held_twice(
 
     well(arena, observer, ref)
     assert [claim["attempt"] for claim in events(arena, ref, Event.CLAIM)] == [2]
-    if isolation is WORKTREE:
-        arena.box.git("checkout", "--quiet", "dispatch/t")
-    assert {*(arena.box.project / "counters.txt").read_text().split()} == {str(number) for number in range(1, 21)}
+    assert {*counted(arena, ref, isolation)} == {str(number) for number in range(1, 21)}
     assert not [*checks.never_twice(observer)]
 
 

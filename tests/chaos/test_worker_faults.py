@@ -27,6 +27,7 @@ from tests.chaos.faults import (
     Measured,
     S,
     agent_of,
+    counted,
     counting,
     events,
     holder,
@@ -284,8 +285,7 @@ def test_what_a_dirty_tree_had_at_its_last_snapshot_outlives_the_tree(
 
     arena.add_worker("w4")
     well(arena, observer, ref)
-    left = arena.box.git("show", f"{arena.standing(ref).branch}:counters.txt").split()
-    assert saved <= set(left)
+    assert saved <= set(counted(arena, ref, WORKTREE))
     measured("lines in snapshots", len(saved))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dispatch_queue import keys, plan, producer
-from dispatch_queue.change import Change, Changed, Record, step, write_questions
+from dispatch_queue.change import Change, Changed, Pulled, Record, step, write_questions
 from dispatch_queue.errors import Refused, StoreDown
 from dispatch_queue.home import dispatch_home, host_name
 from dispatch_queue.homemirror import HomeMirror
@@ -381,6 +381,27 @@ def test_a_note_survives_a_plan_that_was_published_without_it(far: Job) -> None:
 
     assert far.notes() == ["use postgres"]
     assert far.home.read(PLAN).startswith(TICKED)
+
+
+def test_a_journal_stays_when_redis_loses_its_data_while_it_is_compared(
+    far: Job, redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far.claim()
+    far.publish(item=1, mark="x", text="one")
+    far.sync()
+    with (far.home.path / JOURNAL).open("a") as journal:
+        journal.write(json.dumps({"seq": 4, "event": "tick", "at": AT, "by": "w:1"}) + "\n")
+    pull = Store.pull
+
+    def pull_and_lose(store: Store, ref: Ref, since: int) -> Pulled:
+        pulled = pull(store, ref, since)
+        redis_server.flush()
+        return pulled
+
+    monkeypatch.setattr(Store, "pull", pull_and_lose)
+    far.sync()
+
+    assert far.seqs() == [1, 2, 3, 4]
 
 
 def test_while_an_attempt_runs_in_the_checkout_notes_are_left_to_its_worker(near: Job) -> None:
