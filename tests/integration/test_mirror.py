@@ -486,12 +486,13 @@ def test_a_home_copy_that_says_what_redis_says_is_left_alone(far: Job) -> None:
     [
         lambda job: job.change(E.ANSWER, fields={"questions": ""}),
         lambda job: publish_note(job.store, job.ref, "mind the gap"),
+        lambda job: (publish_note(job.store, job.ref, "mind"), job.sync(), job.home.write(PLAN, TICKED)),
         lambda job: job.home.write("ipc/001.answer", b"this one\n"),
         lambda job: job.store.forget(job.ref, job.record.seq, unfinished=True),
         lambda job: (job.home.path / JOURNAL).unlink(),
         lambda job: (job.home.path / JOURNAL).write_bytes(b"torn"),
     ],
-    ids=["change", "note", "answer", "forgotten", "gone", "torn"],
+    ids=["change", "note", "note left out", "answer", "forgotten", "gone", "torn"],
 )
 def test_a_home_copy_that_has_something_to_tell_or_to_hear_is_looked_at(
     far: Job, happens: Callable[[Job], Any]
