@@ -8,6 +8,7 @@ from dispatch_queue.config import emit
 from dispatch_queue.config.choose import PROVIDERS, UnknownModel, best_model, provider_of
 from dispatch_queue.config.clis import CLIS
 from dispatch_queue.config.grouping import headings
+from dispatch_queue.config.listing import CODEX_WORDS
 from dispatch_queue.config.load import CONFIG_NAME, shown
 from dispatch_queue.config.machine import Machine
 from dispatch_queue.config.rewrite import create
@@ -61,6 +62,9 @@ def propose(machine: Machine, ask: Ask | None = None) -> Proposal:
     said = []
     if machine.listing.failure is not None:
         said = [f"`agent models` listed nothing ({machine.listing.failure}), so Cursor is left out: try `agent login`."]
+    if machine.catalog.failure is not None:
+        asked = f"`codex {' '.join(CODEX_WORDS)}`"
+        said.append(f"{asked} listed nothing ({machine.catalog.failure}), so its usual models are taken.")
     models = machine.models()
     if not models:
         return Proposal(None, {}, None, [*said, _nothing_found()])

@@ -1,5 +1,6 @@
-"""Which models Cursor's CLI offers to this account: what `agent models` prints."""
+"""Which models a CLI offers: what `agent models` and `codex debug models` print."""
 
+import json
 import re
 from datetime import timedelta
 from typing import NamedTuple
@@ -9,11 +10,16 @@ from dispatch_queue.config.schema import MODEL_ID_PATTERN
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _MARKER = re.compile(r"\(\s*(current|default)(?:\s*,\s*(?:current|default))*\s*\)")
+_ID = re.compile(MODEL_ID_PATTERN)
 _LINE = re.compile(rf"(?:[*•>]\s+)?({MODEL_ID_PATTERN})\s+-\s+\S.*")
 
 
+CODEX_WORDS = ("debug", "models", "--bundled")  # the list that comes with the program; the other asks the network
+_CODEX_LIMIT = 2 * LIMIT  # its first start was seen to take 4.7 s
+
+
 class Listing(NamedTuple):
-    """What `agent models` listed, the one it marked as current, and, where that is nothing, why."""
+    """What a CLI listed, the one it marked as current, and, where that is nothing, why."""
 
     models: list[str]
     current: str | None
@@ -41,3 +47,24 @@ def list_models(program: str, limit: timedelta = LIMIT) -> Listing:
         return Listing([], None, f"exit status {answer.code}")
     models, current = read_listing(answer.text)
     return Listing(models, current, None if models else "no line of it names a model")
+
+
+def read_catalog(text: str) -> list[str]:
+    """The ids that `codex debug models` gives for a user to choose from, the one it prefers first."""
+    try:
+        entries = json.loads(text)["models"]
+        shown = [one for one in entries if one.get("visibility") == "list" and _ID.fullmatch(one["slug"])]
+        return list(dict.fromkeys(one["slug"] for one in sorted(shown, key=lambda one: one["priority"])))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+def list_codex_models(program: str, limit: timedelta = _CODEX_LIMIT) -> Listing:
+    """Run `PROGRAM debug models --bundled` and read what it lists; an old codex lists nothing."""
+    answer = ask([program, *CODEX_WORDS], limit=limit, errors=False)
+    if answer.failure is not None:
+        return Listing([], None, answer.failure)
+    if answer.code != 0:
+        return Listing([], None, f"exit status {answer.code}")
+    models = read_catalog(answer.text)
+    return Listing(models, None, None if models else "it names no model")

@@ -5,15 +5,15 @@ import os
 from pathlib import Path
 
 from dispatch_queue.config.choose import backend_for
-from dispatch_queue.config.clis import CLIS, CURSOR
+from dispatch_queue.config.clis import CLAUDE, CLIS, CODEX, CURSOR
 from dispatch_queue.config.document import seen
 from dispatch_queue.config.grouping import grouped
-from dispatch_queue.config.listing import Listing, list_models
+from dispatch_queue.config.listing import Listing, list_codex_models, list_models
 from dispatch_queue.config.rules import adding, nearest
 from dispatch_queue.errors import BadInput
 
 CLAUDE_MODELS = ("opus", "sonnet", "haiku")  # names that stay while versions come and go
-CODEX_MODELS = ("gpt-5.3-codex", "gpt-5.3-codex-spark", "gpt-5.2")  # codex cannot list its own
+CODEX_MODELS = ("gpt-5.3-codex", "gpt-5.3-codex-spark", "gpt-5.2")  # for one that cannot list its own
 
 
 class NotAvailable(BadInput):
@@ -55,29 +55,47 @@ class Machine:
         program = self.programs.get(CURSOR.backend)
         return list_models(program) if program else Listing([], None, None)
 
+    @functools.cached_property
+    def catalog(self) -> Listing:
+        """What codex lists, where it is found."""
+        program = self.programs.get(CODEX.backend)
+        return list_codex_models(program) if program else Listing([], None, None)
+
+    @property
+    def codex_models(self) -> list[str]:
+        """The models of codex, where it is found: those it lists, else the usual ones."""
+        return self.catalog.models or (list(CODEX_MODELS) if CODEX.backend in self.programs else [])
+
     def backends(self) -> list[str]:
         """The back ends that can be used: without Cursor where it lists no models."""
         return [name for name in self.programs if name != CURSOR.backend or self.listing.models]
 
     def models(self) -> dict[str, str]:
         """Every model of the CLIs that can be used, with its back end, grouped by provider."""
-        usable = self.backends()
-        ids = [
-            *(CLAUDE_MODELS if "claude" in usable else ()),
-            *(CODEX_MODELS if "codex" in usable else ()),
-            *self.listing.models,
-        ]
-        backends = {model: backend for model in dict.fromkeys(ids) if (backend := backend_for(model, usable))}
-        return grouped(backends)
+        claude = CLAUDE_MODELS if CLAUDE.backend in self.programs else ()
+        ids = dict.fromkeys([*claude, *self.codex_models, *self.listing.models])
+        return grouped({model: self._backend(model) for model in ids})
 
     def offered(self, model: str) -> tuple[str, str]:
         """The id and the back end for a model that somebody named. Raises NotAvailable.
 
-        A CLI that is known to run models of that name needs no list, as it has no full one.
+        claude runs every version of its families. Of OpenAI's models the name is enough for codex only where
+        Cursor's CLI, which lists them too, is not there to tell.
         """
-        own = backend_for(model, [name for name in self.programs if name != CURSOR.backend])
-        known = self.listing.models if own is None else [*CLAUDE_MODELS, *CODEX_MODELS]
+        own = self._own(model)
+        known = CLAUDE_MODELS if own == CLAUDE.backend else [*self.codex_models, *self.listing.models]
         exact = next((each for each in known if each.casefold() == model.casefold()), None)
-        if own is None and exact is None:
-            raise NotAvailable(model, near=nearest(model, self.models()), failure=self.listing.failure)
-        return exact or model, own or CURSOR.backend
+        if exact is not None:
+            return exact, self._backend(exact)
+        if own == CLAUDE.backend or (own is not None and not self.listing.models):
+            return model, own
+        raise NotAvailable(model, near=nearest(model, self.models()), failure=self.listing.failure)
+
+    def _own(self, model: str) -> str | None:
+        """The CLI of the maker of a model, if it is there."""
+        return backend_for(model, [name for name in self.programs if name != CURSOR.backend])
+
+    def _backend(self, listed: str) -> str:
+        """The back end for a model that some CLI lists."""
+        own = self._own(listed)
+        return own or (CODEX.backend if listed in self.codex_models else CURSOR.backend)

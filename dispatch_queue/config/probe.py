@@ -12,25 +12,30 @@ from typing import NamedTuple
 from dispatch_queue.clock import SYSTEM
 
 LIMIT = timedelta(seconds=5)
-_MAX_BYTES = 1024 * 1024
+_MAX_BYTES = 4 * 1024 * 1024  # codex 0.169.0 lists its models in 745 KB
 
 
 class Answer(NamedTuple):
-    """What a program printed on both streams, and its exit status; `failure` says why there is none of these."""
+    """What a program printed, and its exit status; `failure` says why there is none of these."""
 
     text: str = ""
     code: int | None = None
     failure: str | None = None
 
 
-def ask(argv: Sequence[str], *, env: Mapping[str, str] | None = None, limit: timedelta = LIMIT) -> Answer:
-    """Run a program with nothing on its standard input; after `limit` it is ended with what it started."""
+def ask(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, limit: timedelta = LIMIT, errors: bool = True
+) -> Answer:
+    """Run a program with nothing on its standard input; after `limit` it is ended with what it started.
+
+    With `errors` its standard error is read too.
+    """
     try:
         process = subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if errors else subprocess.DEVNULL,
             env=env,
             start_new_session=True,
         )

@@ -32,6 +32,8 @@ def test_a_first_request_finds_both_clis_and_is_dispatched(box: Sandbox, model: 
 
     await_state(box, "greet", State.DONE, limit=WITHIN_SECONDS)
     assert "Found Claude Code (3 models), Codex (" in said.stderr
+    assert "gpt-6.1-sol:" in (box.home / "config.yaml").read_text()  # which codex lists; the usual ones it does not
+    assert "gpt-5.3-codex" not in (box.home / "config.yaml").read_text()
     assert "haiku" in model.of("greet")[0].model
 
 

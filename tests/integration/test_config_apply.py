@@ -141,7 +141,8 @@ def test_without_a_file_an_edit_that_is_refused_leaves_none(home: Path, put: Put
 def test_a_model_goes_to_the_cli_of_this_machine_that_runs_it(home: Path, put: Put, model: str, backend: str) -> None:
     (home / "config.yaml").write_text(FILE)
 
-    apply(home, [AddModel(model)], path=put(claude="", codex="", agent="echo 'gemini-3 - Gemini 3 (current)'"))
+    lists = "echo 'gemini-3 - Gemini 3 (current)'; echo 'gpt-5.9 - GPT 5.9'"
+    apply(home, [AddModel(model)], path=put(claude="", codex="", agent=lists))
 
     config = load(home, {}).config
     known = {name.casefold(): entry.backend for name, entry in config.models.items()}

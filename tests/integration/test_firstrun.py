@@ -10,8 +10,9 @@ import pytest
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.config.choose import UnknownModel
 from dispatch_queue.config.firstrun import FirstRun, first_run
-from dispatch_queue.config.listing import list_models, read_listing
+from dispatch_queue.config.listing import list_codex_models, list_models, read_catalog, read_listing
 from dispatch_queue.config.load import load
+from dispatch_queue.config.machine import Machine, NotAvailable
 from dispatch_queue.errors import BadConfig
 from tests.support.waiting import wait_for
 
@@ -28,6 +29,16 @@ $(reboot) - Not An Id
 gpt-5.3-codex - GPT-5.3 Codex
 
 Tip: use --model <id> (or /model <id> in interactive mode) to switch.
+"""
+
+# As codex 0.169.0 prints it, with four of its models and four of the 38 facts of each, and a warning beside it.
+CATALOG = """\
+{"models": [
+  {"slug": "gpt-6-astra", "display_name": "GPT-6-Astra", "visibility": "list", "priority": 2},
+  {"slug": "gpt-6.1-sol", "display_name": "GPT-6.1-Sol", "visibility": "list", "priority": 1},
+  {"slug": "gpt-5.5", "display_name": "GPT-5.5", "visibility": "list", "priority": 13},
+  {"slug": "codex-auto-review", "display_name": "Codex Auto Review", "visibility": "hide", "priority": 43}
+]}
 """
 
 Put = Callable[..., str]
@@ -59,6 +70,12 @@ def listing(tmp_path: Path) -> str:
     return f'test "$*" = models || exit 9; exec cat {tmp_path}/listing'
 
 
+def catalog(tmp_path: Path) -> str:
+    """A script that lists models as codex does."""
+    (tmp_path / "catalog").write_text(CATALOG)
+    return f'test "$*" = "debug models --bundled" || exit 9; echo "WARNING: {{" >&2; exec cat {tmp_path}/catalog'
+
+
 def default_in(home: Path) -> str | None:
     loaded = load(home, {})
     assert loaded.exists
@@ -67,7 +84,7 @@ def default_in(home: Path) -> str | None:
 
 
 def test_with_every_cli_all_models_go_to_their_own(home: Path, put: Put, tmp_path: Path) -> None:
-    ran = first_run(home, path=put(claude="", codex="", agent=listing(tmp_path)))
+    ran = first_run(home, path=put(claude="", codex=catalog(tmp_path), agent=listing(tmp_path)))
 
     config = load(home, {}).config
     assert {model: entry.backend for model, entry in config.models.items()} == {
@@ -76,9 +93,10 @@ def test_with_every_cli_all_models_go_to_their_own(home: Path, put: Put, tmp_pat
         "haiku": "claude",
         "opus-4.6-thinking": "claude",
         "sonnet-4.6": "claude",
+        "gpt-6.1-sol": "codex",
+        "gpt-6-astra": "codex",
+        "gpt-5.5": "codex",
         "gpt-5.3-codex": "codex",
-        "gpt-5.3-codex-spark": "codex",
-        "gpt-5.2": "codex",
         "gemini-3.1-pro": "cursor",
         "auto": "cursor",
         "composer-1.5": "cursor",
@@ -88,7 +106,7 @@ def test_with_every_cli_all_models_go_to_their_own(home: Path, put: Put, tmp_pat
     assert str(config.command_of("claude")).endswith("claude -p --dangerously-skip-permissions")
     assert '-C "$(pwd)"' in str(config.command_of("codex"))
     assert '--workspace "$(pwd)"' in str(config.command_of("cursor"))
-    assert ran.said[0] == "Found Claude Code (5 models), Codex (3 models), Cursor CLI (3 models)."
+    assert ran.said[0] == "Found Claude Code (5 models), Codex (4 models), Cursor CLI (3 models)."
 
 
 def test_the_file_is_private_grouped_by_provider_and_readable(home: Path, put: Put, tmp_path: Path) -> None:
@@ -216,6 +234,92 @@ def test_a_listing_that_does_not_end_is_ended_with_what_it_started(put: Put, tmp
     assert SYSTEM.monotonic() - begun < 5
     child = int((tmp_path / "pids").read_text())
     wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie", "the child to end")
+
+
+def test_codex_is_asked_for_its_models_and_the_one_it_prefers_is_the_default(
+    home: Path, put: Put, tmp_path: Path
+) -> None:
+    ran = first_run(home, path=put(codex=catalog(tmp_path)))
+
+    assert list(load(home, {}).config.models) == ["gpt-6.1-sol", "gpt-6-astra", "gpt-5.5"]
+    assert default_in(home) == "gpt-6.1-sol"
+    assert ran.said[0] == "Found Codex (3 models)."
+
+
+def test_a_codex_that_lists_nothing_has_its_usual_models_and_that_is_said(home: Path, put: Put) -> None:
+    ran = first_run(home, path=put(codex="echo 'error: unrecognized subcommand' >&2; exit 2"))
+
+    assert list(ran.models) == ["gpt-5.3-codex", "gpt-5.3-codex-spark", "gpt-5.2"]
+    assert ran.said[0] == (
+        "`codex debug models --bundled` listed nothing (exit status 2), so its usual models are taken."
+    )
+
+
+def test_a_list_of_the_size_that_codex_prints_is_read_whole(put: Put, tmp_path: Path) -> None:
+    (tmp_path / "large").write_text(CATALOG.replace("GPT-5.5", "x" * 2 * 1024 * 1024))
+
+    folder = put(codex=f"exec cat {tmp_path}/large")
+
+    assert list_codex_models(f"{folder}/codex").models == ["gpt-6.1-sol", "gpt-6-astra", "gpt-5.5"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"models": 1}',
+        '{"models": [1]}',
+        '{"models": [{}]}',
+        "[" * 100_000,
+        CATALOG.replace('"gpt-5.5"', "5.5"),
+        CATALOG.replace("13}", '"13"}'),
+    ],
+)
+def test_what_is_no_list_of_codex_names_nothing(text: str) -> None:
+    assert read_catalog(text) == []
+
+
+def test_an_id_that_could_be_part_of_a_command_is_left_out() -> None:
+    assert read_catalog(CATALOG.replace("gpt-5.5", "$(reboot)")) == ["gpt-6.1-sol", "gpt-6-astra"]
+
+
+# -- A model that somebody names --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("GPT-5.3-Codex", ("gpt-5.3-codex", "codex")),  # Cursor lists it
+        ("gpt-6-astra", ("gpt-6-astra", "codex")),  # codex lists it
+        ("sonnet-4.7", ("sonnet-4.7", "claude")),  # claude is given the name of the family
+        ("Opus", ("opus", "claude")),
+        ("gemini-3.1-pro", ("gemini-3.1-pro", "cursor")),
+        ("gpt-7", None),
+        ("o3", None),
+        ("kimi-k2", None),
+    ],
+)
+def test_with_cursor_there_a_name_alone_is_not_enough(
+    put: Put, tmp_path: Path, model: str, expected: tuple[str, str] | None
+) -> None:
+    machine = Machine(put(claude="", codex=catalog(tmp_path), agent=listing(tmp_path)))
+
+    if expected is None:
+        with pytest.raises(NotAvailable):
+            machine.offered(model)
+    else:
+        assert machine.offered(model) == expected
+
+
+@pytest.mark.parametrize("programs", [{}, {"agent": "echo 'Not logged in'"}], ids=["no cursor", "a useless cursor"])
+@pytest.mark.parametrize("model", ["gpt-5.3-codex", "o3", "gpt-6-astra"])
+def test_without_cursors_list_the_name_is_enough_for_codex(
+    put: Put, tmp_path: Path, programs: dict[str, str], model: str
+) -> None:
+    assert Machine(put(codex=catalog(tmp_path), **programs)).offered(model) == (model, "codex")
 
 
 def test_a_program_that_cannot_be_started_lists_nothing(put: Put) -> None:
