@@ -73,10 +73,10 @@ class AgentProcess:
     Neither blocks. `pid` is the agent's, `mark` the value of DISPATCH_TREE in the environment of all it starts.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], *, output: int, status: int, control: int, mark: str) -> None:
+    def __init__(self, guard: subprocess.Popen[bytes], *, output: int, status: int, control: int, mark: str) -> None:
         self.output, self.status, self.mark = output, status, mark
-        self.pid = 0
-        self._warden, self._control = process, control
+        self.pid = self._warden = 0
+        self._guard, self._control = guard, control
         self._unread = b""
         self._code: int | None = None
         self._signal: int | None = None
@@ -107,8 +107,8 @@ class AgentProcess:
         for line in lines:
             self._note(line.decode(errors="replace"))
         if not data or self._empty:
-            error = None if self._empty else self._bury()
-            self._warden.wait()
+            error = self._bury()
+            self._guard.wait()
             self._end = ProcessExit(self._code, self._signal, started=self.pid != 0, error=error)
         return self._end
 
@@ -116,7 +116,7 @@ class AgentProcess:
         word, _, rest = line.partition(" ")
         match word:
             case "started":
-                self.pid = int(rest)
+                self.pid, self._warden = map(int, rest.split())
             case "exited":
                 self._code = int(rest)
             case "signalled":
@@ -128,13 +128,16 @@ class AgentProcess:
                 self._empty = True
 
     def _bury(self) -> str | None:
-        """Do what the warden died before doing; what to say about it."""
+        """Do what the warden and its guard died before doing; what to say about it, if one of them did."""
         if self._failed is not None:
             return self._failed[1]
-        self._warden.kill()
-        killed = sweep(self.mark, session=self._warden.pid)
-        self._warden.wait()  # not before: until then no stranger can get its id, and lead a session of that name
-        return f"its warden died ({_exit_words(self._warden.returncode)}); killed what was left: {killed}"
+        if self._empty:
+            code = self._guard.wait()
+            return f"its warden died ({_exit_words(code)}); all it had started was killed" if code else None
+        self._guard.kill()
+        killed = sweep(self.mark, session=self._guard.pid)
+        code = self._guard.wait()  # not before: until then no stranger can get its id, and lead a session of that name
+        return f"its warden died ({_exit_words(code)}); killed what was left: {killed}"
 
     def terminate(self, grace: timedelta) -> None:
         """SIGTERM to the whole tree, and SIGKILL to what is left of it after `grace`. Returns at once."""
@@ -147,8 +150,10 @@ class AgentProcess:
     def _tell(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._control, f"{line}\n".encode())
-        if self._warden.poll() is None:
-            self._warden.send_signal(signal.SIGCONT)  # an agent may have stopped its parent
+        if self._end is None and self._warden:
+            for pid in (self._guard.pid, self._warden):  # an agent may have stopped the processes above it
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         """Give back the descriptors. A tree that still lives is killed first, and waited for. A second call is idle."""
@@ -180,7 +185,7 @@ class AgentProcess:
                 raise _start_failed(command, number, reason)
             if self._end is not None:
                 raise WardenDied(command, self._end.error or "its warden ended")
-            self._warden.kill()
+            self._guard.kill()
             raise WardenDied(command, f"its warden did not start it within {START_WITHIN.total_seconds():g} s")
         finally:
             self.close()

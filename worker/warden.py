@@ -13,15 +13,19 @@ CONTROL, read here        does
 end of file               the worker died: as `term` with GONE_GRACE_SECONDS
 
 STATUS, written here      means
-`started PID`             the agent runs
+`started PID WARDEN`      the agent runs; its process id and the warden's own
 `failed ERRNO MESSAGE`    it could not be executed; the last line
 `exited CODE`             the agent itself ended; what it left running gets `term` with LEFTOVER_GRACE_SECONDS
 `signalled NUMBER`        the same, by a signal
 `empty`                   nothing of the tree is left; the last line
 
 On Linux the warden is the child subreaper of the tree: whatever is orphaned below it becomes its own child, so the
-tree is empty exactly when it has no child. Elsewhere the tree is what `ps` shows below the warden, and the process
-groups seen there; a process that left both before anyone looked is not found.
+tree is empty exactly when it has no child. Above it stands its guard, a subreaper too, which sleeps until the warden
+has ended: the tree of a warden that was killed falls to the guard, and when the guard is killed, the warden ends the
+tree. The process that `worker.process` started is the guard; it ends as the warden did.
+
+Elsewhere there is no guard, and the tree is what `ps` shows below the warden, and the process groups seen there; a
+process that left both before anyone looked is not found.
 """
 
 import _signal  # `signal` imports enum: half as long again as the whole start
@@ -169,10 +173,10 @@ def _send(target: int, number: int) -> None:
 
 
 class Warden:
-    """`agent` is a child that has been executed already."""
+    """`agent` is a child that has been executed already; `guard` gets readable when the guard is dead."""
 
-    def __init__(self, agent: int, control: int, status: int, wake: int) -> None:
-        self._agent, self._control, self._status, self._wake = agent, control, status, wake
+    def __init__(self, agent: int, control: int, status: int, wake: int, guard: int | None) -> None:
+        self._agent, self._control, self._status, self._wake, self._guard = agent, control, status, wake, guard
         self._tree = Tree(agent)
         self._kill_at: float | None = None
         self._unread = b""
@@ -182,6 +186,8 @@ class Warden:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
+        if self._guard is not None:
+            poll.register(self._guard, select.POLLIN)
         pause = LOOK_AGAIN_SECONDS[0]
         while True:
             ended, empty = self._tree.reap()
@@ -204,10 +210,12 @@ class Warden:
                     wait = 0
             for handle, _ in poll.poll(None if wait is None else wait * 1000):
                 data = os.read(handle, 65536)
+                if not data:
+                    poll.unregister(handle)
                 if handle == self._control:
-                    if not data:
-                        poll.unregister(self._control)
                     self._obey(data)
+                elif handle == self._guard:
+                    self._end_within(0)
 
     def _obey(self, data: bytes) -> None:
         if not data:
@@ -259,7 +267,7 @@ def start(argv: list[str], control: int, status: int) -> int:
     message = os.read(failure, 4096)
     os.close(failure)
     if not message:
-        report(status, f"started {agent}")
+        report(status, f"started {agent} {warden}")
         return agent
     os.waitpid(agent, 0)
     report(status, message.decode())
@@ -275,6 +283,36 @@ def leave_streams_and_folder() -> None:
     os.chdir("/")
 
 
+def stand_guard(warden: int, status: int) -> None:
+    """Wait for the warden's end; if it was killed, kill its tree. Ends this process as the warden ended."""
+    leave_streams_and_folder()
+    _, ended = os.waitpid(warden, 0)
+    code = os.waitstatus_to_exitcode(ended)
+    if code != 0:
+        tree, pause = Tree(warden), LOOK_AGAIN_SECONDS[0]
+        while not tree.reap()[1]:
+            tree.kill()
+            time.sleep(pause)
+            pause = min(pause * 2, LOOK_AGAIN_SECONDS[1])
+        report(status, "empty")
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def guarded(control: int, status: int) -> int:
+    """Fork; return in the child, a descriptor that gets readable when its guard, the parent, is dead."""
+    dead, alive = os.pipe()
+    warden = os.fork()
+    if warden:
+        os.close(dead)
+        os.close(control)
+        stand_guard(warden, status)
+    os.close(alive)
+    os.setpgid(0, 0)  # a signal to the group of one is none to the other
+    return dead
+
+
 def main(arguments: list[str]) -> None:
     """Become the warden that the arguments ask for; does not return."""
     control, status = int(arguments[0]), int(arguments[1])
@@ -283,8 +321,11 @@ def main(arguments: list[str]) -> None:
     for number in KEPT_OFF:
         _signal.signal(number, _signal.SIG_IGN)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    guard = None
     if LINUX:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
+        guard = guarded(control, status)
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # not inherited
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
@@ -292,5 +333,5 @@ def main(arguments: list[str]) -> None:
     agent = start(arguments[3:], control, status)
     if agent:
         leave_streams_and_folder()
-        Warden(agent, control, status, wake).run()
+        Warden(agent, control, status, wake, guard).run()
     os._exit(0)

@@ -37,22 +37,24 @@ def demo() -> int:
     request = Request(items=ITEMS, title=TITLE, model=SHELL, backend=SHELL)
     _say(f"dispatch submit --model {SHELL} --title {TITLE} --item … --item … --item …")
     sent = producer.record_locally(request, here.project, home=here.home)
+    seen = sent.home.standing().seq
     store = here.store()
     from dispatch_queue.mirror import enroll, push
 
     enroll(store, sent.home, sent.task.ref, sent.home.standing())
     click.echo(f"Dispatched `{sent.task.id}` using shell. It runs in the background.\n")
     _say(f"dispatch watch {sent.task.id}")
-    end = follow.run(here, [sent.home], quiet=False, as_json=False)
+    end = follow.run(here, [sent.home], quiet=False, as_json=False, since=seen)
     if end is Exit.QUESTION:
-        number = overview.look(sent.home).standing.questions[0]
+        standing = overview.look(sent.home).standing
+        number = standing.questions[0]
         click.echo()
         _say(f'dispatch answer {sent.task.id} {number} "{ANSWER}"')
         producer.answer(sent.home, number, ANSWER)
         push(store, sent.home, sent.task.ref)
         click.echo(f"Answered question {number}; the same agent goes on.\n")
         _say(f"dispatch watch {sent.task.id}")
-        end = follow.run(here, [sent.home], quiet=False, as_json=False)
+        end = follow.run(here, [sent.home], quiet=False, as_json=False, since=standing.seq)
     click.echo()
     _say(f"cat {os.path.relpath(sent.home.path / 'plan.md')}")
     click.echo(render.plain((sent.home.path / "plan.md").read_text()))

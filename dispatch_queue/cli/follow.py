@@ -3,7 +3,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -65,14 +65,14 @@ def follow(
     homes: Sequence[TaskDir],
     tell: Callable[[str, Entry], None],
     *,
-    since: int | None = None,
+    since: Mapping[str, int],
     timeout_seconds: float | None = None,
 ) -> tuple[Exit, list[Card]]:
     """Wait until a task of `homes` asks or all have ended; the cards at the end.
 
-    Tells what their journals gain from now on, or have after entry `since`.
+    Tells what their journals have or gain after the entry that `since` names for each.
     """
-    seen = {home.id: overview.look(home).standing.seq if since is None else since for home in homes}
+    seen = dict(since)
     until = None if timeout_seconds is None else SYSTEM.monotonic() + timeout_seconds
     with _changes(here, homes) as changed:
         while True:
@@ -127,7 +127,7 @@ def run(
     since: int | None = None,
     timeout_seconds: float | None = None,
 ) -> Exit:
-    """`watch` or `wait` for these tasks; `since` as of `follow`."""
+    """`watch` or `wait` for these tasks: what happens after entry `since`, or from now on, and where they stand now."""
 
     def tell(task_id: str, entry: Entry) -> None:
         if as_json and not quiet:
@@ -137,7 +137,12 @@ def run(
             if text is not None:
                 click.echo(text)
 
-    end, cards = follow(here, homes, tell, since=since, timeout_seconds=timeout_seconds)
+    now = [overview.look(home) for home in homes] if since is None else []
+    if not quiet:
+        for card in now:
+            click.echo(render.summary(card), err=True)
+    starts = {card.id: card.standing.seq for card in now} or {home.id: since or 0 for home in homes}
+    end, cards = follow(here, homes, tell, since=starts, timeout_seconds=timeout_seconds)
     if as_json:
         ended = {"exit": int(end), "tasks": [render.as_json(card) for card in cards]}
         click.echo(render.plain_json(json.dumps(ended, ensure_ascii=False)))

@@ -40,7 +40,7 @@ def ours(stage: Stage, counts: list[int]) -> Iterator[Series]:
         running = count
         wardens = _wardens(worker, count)
         stage.rest()
-        grown, beside = size_mb(worker), [size_mb(warden) for warden in wardens]
+        grown, beside = size_mb(worker), [sum(map(size_mb, pair)) for pair in wardens]
         each = (grown - idle + sum(beside)) / count
         yield Series("memory", tasks(count), "dispatch: worker", "MB", (grown,))
         yield Series("memory", tasks(count), "dispatch: one warden", "MB", tuple(beside))
@@ -76,12 +76,13 @@ def _start(stage: Stage, send: Callable[..., None], count: int) -> None:
         stage.first_acts.of(name)
 
 
-def _wardens(worker: psutil.Process, count: int) -> list[psutil.Process]:
-    """The worker's children, once there are so many, each with an agent."""
+def _wardens(worker: psutil.Process, count: int) -> list[list[psutil.Process]]:
+    """Each guard and its warden, once there are so many, each with an agent."""
 
-    def found() -> list[psutil.Process]:
-        children = worker.children()
-        return children if len(children) == count and all(child.children() for child in children) else []
+    def found() -> list[list[psutil.Process]]:
+        pairs = [[guard, *guard.children()] for guard in worker.children()]
+        running = len(pairs) == count and all(len(pair) == 2 and pair[1].children() for pair in pairs)
+        return pairs if running else []
 
     return wait_for(found, f"{count} running agents", START_WITHIN_SECONDS)
 

@@ -14,6 +14,7 @@ from dispatch_queue.plan import Mark
 
 LOOK_SECONDS = 0.02
 YOUNG_SECONDS = 1.0  # a process may be between fork and exec: looked at again
+WARDENS = ("guard", "warden")
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -26,7 +27,7 @@ class Member:
     task: str
     mark: str
     attempt: int
-    role: str  # `warden`, `agent`, or `child` of an agent
+    role: str  # `guard`, `warden`, `agent`, or `child` of an agent
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Observer:
         except OSError:
             return None
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / _TICKS
-        if (member is not None and member.role != "warden") or age > YOUNG_SECONDS:
+        if (member is not None and member.role not in WARDENS) or age > YOUNG_SECONDS:
             self._known[pid, started] = member
         return member
 
@@ -116,7 +117,9 @@ class Observer:
         ):
             return None
         argv = Path(f"/proc/{pid}/cmdline").read_bytes()
-        role = "warden" if b"import warden" in argv else "agent" if b"import shell_agent" in argv else "child"
+        role = "agent" if b"import shell_agent" in argv else "child"
+        if b"import warden" in argv:
+            role = "guard" if os.getsid(pid) == pid else "warden"
         return Member(pid, task.decode(), mark.decode(), int(environ.get(b"DISPATCH_ATTEMPT", b"0")), role)
 
     def alive(self, member: Member) -> bool:
@@ -125,7 +128,7 @@ class Observer:
     def _look_at_processes(self) -> None:
         trees: dict[str, dict[str, Member]] = defaultdict(dict)
         for member in self.members():
-            if member.role == "warden":
+            if member.role in WARDENS:
                 continue
             for mark, other in trees[member.task].items():
                 # Seen first and still there: only then both were there at once.

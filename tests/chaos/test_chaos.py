@@ -16,7 +16,7 @@ from tests.chaos import checks
 from tests.chaos.arena import Arena
 from tests.chaos.conftest import Plan
 from tests.chaos.crowd import Crowd
-from tests.chaos.observer import Observer
+from tests.chaos.observer import WARDENS, Observer
 from tests.support.waiting import wait_for
 
 VICTIMS = ("worker", "warden", "agent", "server")
@@ -74,7 +74,8 @@ class Storm:
                 return [kept.pid for kept in self.arena.workers if kept.running]
             case "server":
                 return [self.arena.server.pid] if self.arena.server.running else []
-        return [member.pid for member in self.observer.members() if member.role == kind]
+        roles = WARDENS if kind == "warden" else (kind,)
+        return [member.pid for member in self.observer.members() if member.role in roles]
 
 
 @pytest.mark.slice

@@ -247,7 +247,7 @@ def test_a_second_sigterm_ends_a_worker_at_once(arena: Arena, observer: Observer
 
 @pytest.mark.slice
 @BOTH
-@pytest.mark.parametrize("victim", ["agent", "warden"])
+@pytest.mark.parametrize("victim", ["agent", "warden", "guard"])
 def test_a_killed_agent_or_warden_leaves_nothing_and_the_task_goes_on(
     arena: Arena, observer: Observer, victim: str, isolation: Isolation
 ) -> None:
@@ -289,16 +289,18 @@ def test_what_a_dirty_tree_had_at_its_last_snapshot_outlives_the_tree(
     measured("lines in snapshots", len(saved))
 
 
-def test_a_worker_and_its_warden_killed_at_once_leave_nothing(arena: Arena, observer: Observer) -> None:
+@pytest.mark.parametrize("victim", ["warden", "guard"])
+def test_a_worker_and_its_warden_killed_at_once_leave_nothing(arena: Arena, observer: Observer, victim: str) -> None:
     arena.add_worker("w1", restart_after=1.0)
     ref = arena.send("t", ("1: `sleep 40`",), SHARED)
     agent = agent_of(observer, ref)
     wait_for(lambda: [m for m in observer.members() if m.role == "child"], "the agent's own child")
 
-    warden = only(observer, ref, "warden")
-    assert warden is not None
-    os.kill(warden.pid, signal.SIGKILL)
+    other = only(observer, ref, victim)
+    assert other is not None
+    os.kill(other.pid, signal.SIGKILL)
     arena.workers[0].kill()
+    wait_for(lambda: arena.log_of("w1").read_bytes().count(b"ready.") == 2, "the worker to be ready again", 30)
 
     wait_for(lambda: none_lives(observer, agent.mark), "the tree to be gone", AGAIN_WITHIN_SECONDS)
 

@@ -9,7 +9,7 @@ import pytest
 
 from dispatch_queue import plan
 from dispatch_queue.states import State
-from tests.support.sandbox import Completed
+from tests.support.sandbox import Background, Completed
 from tests.support.tasks import (
     Gate,
     Project,
@@ -45,6 +45,13 @@ def held(project: Project, gate: Gate, *words: str) -> str:
     return task
 
 
+def watching(project: Project, task: str, *words: str) -> Background:
+    """A `dispatch watch` that has begun to look: it said where the held task stands."""
+    watch = project.start("watch", *words)
+    watch.wait_for_line(f"{task}  running  1/3")
+    return watch
+
+
 def lines_of(done: Completed) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -65,8 +72,7 @@ def test_the_exit_status_says_how_the_wait_ended(box: Project, command: str, ite
 
 def test_a_cancelled_task_is_not_done(box: Project, gate: Gate) -> None:
     task = held(box, gate)
-    watch = box.start("watch", task)
-    wait_for(lambda: watch.running, "the watch")
+    watch = watching(box, task, task)
 
     box.run("cancel", task)
 
@@ -92,9 +98,7 @@ def test_a_wait_can_be_limited(box: Project, gate: Gate) -> None:
 
 def test_an_interrupted_watch_leaves_the_task_alone(box: Project, gate: Gate) -> None:
     task = held(box, gate)
-    watch = box.start("watch", task)
-    box.run("note", task, "hello")
-    watch.wait_for_line("note: hello")
+    watch = watching(box, task, task)
 
     watch.interrupt()
 
@@ -114,9 +118,7 @@ def test_with_nothing_unfinished_there_is_nothing_to_wait_for(box: Project, comm
 
 def test_watch_without_a_name_takes_every_unfinished_task(box: Project, gate: Gate) -> None:
     one, two = held(box, gate, "--title", "One"), submit(box, "--title", "Two", items=(gate.item,))
-    watch = box.start("watch")
-    box.run("note", one, "now")
-    watch.wait_for_line("note: now")
+    watch = watching(box, one)
 
     gate.open()
 
@@ -129,6 +131,7 @@ def test_watch_tells_each_tick_when_it_happens_and_not_at_the_next_look(box: Pro
     gates = [Gate(tmp_path / f"gate-{number}") for number in range(4)]
     task = submit(box, items=tuple(gate.item for gate in gates))
     watch = box.start("watch", task)
+    watch.wait_for_line("/4")
     box.run("note", task, "now")
     watch.wait_for_line("note: now")
     began = time.monotonic()
@@ -177,7 +180,7 @@ def test_submit_wait_ends_as_wait_does_and_prints_no_ticks(box: Project, item: s
 
 def test_watch_as_json_is_one_event_a_line_and_then_the_end(box: Project, gate: Gate) -> None:
     task = held(box, gate)
-    watch = box.start("watch", task, "--json")
+    watch = watching(box, task, task, "--json")
     box.run("note", task, NOTE)
     watch.wait_for_line("note")
 
@@ -194,9 +197,7 @@ def test_watch_as_json_is_one_event_a_line_and_then_the_end(box: Project, gate: 
 
 def test_a_watch_is_ended_by_sigterm(box: Project, gate: Gate) -> None:
     task = held(box, gate)
-    watch = box.start("watch", task)
-    box.run("note", task, "hello")
-    watch.wait_for_line("note: hello")
+    watch = watching(box, task, task)
 
     watch.stop()
 

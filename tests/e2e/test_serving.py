@@ -36,19 +36,19 @@ def test_a_backend_that_is_added_is_served_without_a_restart(box: Sandbox) -> No
 
 def test_a_backend_that_is_gone_is_no_longer_served(box: Sandbox) -> None:
     configure(box)
-    wait_for(lambda: ADDED in served(box)[0], "the stand-ins to be served", limit=15)
+    wait_for(lambda: ADDED in served(box)[0], "the stand-ins to be served")
 
     (box.home / "config.yaml").unlink()
 
-    wait_for(lambda: ADDED not in served(box)[0], "them to be given up", limit=15)
+    wait_for(lambda: ADDED not in served(box)[0], "them to be given up")
     assert "dispatch.local.shell" in served(box)[0]
 
 
 def test_a_worker_of_chosen_queues_keeps_to_these(box: Sandbox) -> None:
     box.start("worker", "-Q", "dispatch.local.shell")
-    wait_for(lambda: ["dispatch.local.shell"] in served(box), "the second worker", limit=15)
+    wait_for(lambda: ["dispatch.local.shell"] in served(box), "the second worker")
 
     configure(box)
 
-    wait_for(lambda: any(ADDED in queues for queues in served(box)), "the first one to follow", limit=15)
+    wait_for(lambda: any(ADDED in queues for queues in served(box)), "the first one to follow")
     assert ["dispatch.local.shell"] in served(box)

@@ -397,7 +397,7 @@ def test_records_that_cannot_be_read_are_left_alone_and_do_not_end_the_reaper(
     reaper = Reaper(store, host="h", clock=SYSTEM)
 
     reaper.start()
-    wait_for(lambda: (found := store.record(REF)) and not found.worker, "the claim to be taken back", 10)
+    wait_for(lambda: (found := store.record(REF)) and not found.worker, "the claim to be taken back")
     reaper.close()
 
     assert store._redis.hgetall(keys.record(newer)) == {b"state": b"meditating", b"seq": b"1"}

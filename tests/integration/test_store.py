@@ -645,7 +645,7 @@ def test_a_listener_notices_that_its_server_hangs(own_server: Server, monkeypatc
                 return False
             return True
 
-        wait_for(noticed, "the listener to notice", 10)
+        wait_for(noticed, "the listener to notice")
     store.close()
 
 

@@ -99,6 +99,10 @@ def warden_of(agent: AgentProcess) -> int:
     return psutil.Process(agent.pid).ppid()
 
 
+def guard_of(agent: AgentProcess) -> int:
+    return psutil.Process(warden_of(agent)).ppid()
+
+
 def test_the_exit_code_and_both_streams_come_back(start: Callable[..., AgentProcess]) -> None:
     agent = start("sh", "-c", "echo out; echo err >&2; exit 7")
 
@@ -256,21 +260,37 @@ def test_what_an_agent_leaves_running_ends_with_it(start: Callable[..., AgentPro
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_signals_aimed_at_the_warden_do_not_end_it(start: Callable[..., AgentProcess], number: int) -> None:
     agent = start("sleep", "60")
-    keeper = warden_of(agent)
 
-    os.kill(keeper, number)
+    for keeper in (warden_of(agent), guard_of(agent)):
+        os.kill(keeper, number)
     agent.kill()
 
     assert end_of(agent) == ProcessExit(signal=signal.SIGKILL)
 
 
-@pytest.mark.parametrize("name", ["double_forks", "hides", "starts_a_session", "fork_bomb"])
+WATCHERS = {"warden": [warden_of], "guard": [guard_of], "both": [guard_of, warden_of]}
+
+
+@pytest.mark.parametrize(
+    ("victims", "name"),
+    [
+        *(
+            (one, name)
+            for one in ("warden", "guard")
+            for name in ("disappears", "double_forks", "fork_bomb", "starts_one_that_hops")
+        ),
+        *(("both", name) for name in ("double_forks", "hides", "starts_a_session", "fork_bomb")),
+    ],
+)
 @LINUX_ONLY
-def test_a_killed_warden_leaves_no_process(start: Callable[..., AgentProcess], folder: Path, name: str) -> None:
+def test_a_killed_warden_leaves_no_process(
+    start: Callable[..., AgentProcess], folder: Path, victims: str, name: str
+) -> None:
     agent = start(*agent_that(name))
     wait_ready(agent)
 
-    os.kill(warden_of(agent), signal.SIGKILL)
+    for pid in [find(agent) for find in WATCHERS[victims]]:
+        os.kill(pid, signal.SIGKILL)
 
     end = end_of(agent)
     assert end.error is not None
@@ -383,4 +403,5 @@ def test_without_proc_and_subreaper_the_tree_is_found_by_ps(folder: Path, name: 
 def test_a_warden_is_small(start: Callable[..., AgentProcess]) -> None:
     agent = start("sleep", "60")
 
-    assert psutil.Process(warden_of(agent)).memory_info().rss < 12_000_000
+    sizes = [psutil.Process(pid).memory_info().rss for pid in (guard_of(agent), warden_of(agent))]
+    assert max(sizes) < 12_000_000

@@ -69,6 +69,19 @@ while time.monotonic() < deadline:
     time.sleep(0.002)
 """
 
+_STARTS_ONE_THAT_HOPS = """
+import os, signal, time
+if os.fork():
+    print("ready", flush=True)
+    time.sleep(60)
+deadline = time.monotonic() + 20
+while time.monotonic() < deadline:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    time.sleep(0.002)
+"""
+
 _FORK_BOMB = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -92,6 +105,22 @@ print("ready", flush=True)
 time.sleep(60)
 """
 
+# As above, and without a parent.
+_DISAPPEARS = """
+import os, time
+read, write = os.pipe()
+os.set_inheritable(write, True)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execve("/bin/sh", ["sh", "-c", f"echo x >&{write}; exec sleep 60"], {})
+    os._exit(0)
+os.wait()
+os.read(read, 1)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
 _STOPS_ITS_PARENT = """
 import os, signal, time
 os.kill(os.getppid(), signal.SIGSTOP)
@@ -107,6 +136,18 @@ os.kill(os.getppid(), signal.SIGKILL)
 time.sleep(60)
 """
 
+# Nobody above it can hear or end anything then.
+_STOPS_ITS_PARENT_AND_KILLS_THE_NEXT = """
+import os, signal, time
+parent = os.getppid()
+with open(f"/proc/{parent}/stat") as stat:
+    above = int(stat.read().rpartition(")")[2].split()[1])
+os.kill(parent, signal.SIGSTOP)
+os.kill(above, signal.SIGKILL)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
 _LEAKS_STDOUT = """
 import subprocess
 subprocess.Popen(["sleep", "60"], start_new_session=True)
@@ -119,9 +160,12 @@ PROGRAMS: Final = {
     "double_forks": _DOUBLE_FORKS,
     "forks_and_leaves": _FORKS_AND_LEAVES,
     "hops": _HOPS,
+    "starts_one_that_hops": _STARTS_ONE_THAT_HOPS,
     "fork_bomb": _FORK_BOMB,
     "hides": _HIDES,
+    "disappears": _DISAPPEARS,
     "stops_its_parent": _STOPS_ITS_PARENT,
+    "stops_its_parent_and_kills_the_next": _STOPS_ITS_PARENT_AND_KILLS_THE_NEXT,
     "kills_its_parent": _KILLS_ITS_PARENT,
     "leaks_stdout": _LEAKS_STDOUT,
 }

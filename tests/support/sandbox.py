@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from tests.support.processes import end_processes_of
 from tests.support.terminal import Terminal
-from tests.support.waiting import seconds_of, wait_for
+from tests.support.waiting import PATIENCE_SECONDS, seconds_of, wait_for
 
 BIN: Final = Path(sys.executable).parent
 COMMAND_WITHIN_SECONDS: Final = 60.0
@@ -79,7 +79,7 @@ class Background:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_for_line(self, text: str, limit: timedelta | float = 10) -> str:
+    def wait_for_line(self, text: str, limit: timedelta | float = PATIENCE_SECONDS) -> str:
         """The first line, of either stream, that contains `text`."""
 
         def line() -> str | None:
@@ -90,7 +90,7 @@ class Background:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self._printed()}") from None
 
-    def wait(self, limit: timedelta | float = 10) -> Completed:
+    def wait(self, limit: timedelta | float = PATIENCE_SECONDS) -> Completed:
         """Wait for the command's own end. Fails with what it printed if it goes on."""
         try:
             code = self._process.wait(seconds_of(limit))

@@ -8,6 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.01
+PATIENCE_SECONDS = 30.0  # for what takes a moment on a machine that has nothing else to do
 
 
 def seconds_of(limit: timedelta | float) -> float:
@@ -15,7 +16,7 @@ def seconds_of(limit: timedelta | float) -> float:
     return limit.total_seconds() if isinstance(limit, timedelta) else float(limit)
 
 
-def wait_for(condition: Callable[[], T], what: str, limit: timedelta | float = 10) -> T:
+def wait_for(condition: Callable[[], T], what: str, limit: timedelta | float = PATIENCE_SECONDS) -> T:
     """The first true value of `condition`, asked every 10 ms; an exception counts as "not yet".
 
     Fails with an AssertionError that names `what` and the last value or exception after `limit` (seconds).
