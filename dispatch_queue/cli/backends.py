@@ -6,13 +6,14 @@ Each CLI is looked for where the worker's agents would find it, and asked with t
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch_queue.cli.finding import Finding
 from dispatch_queue.cli.render import line
+from dispatch_queue.config.choose import choose
 from dispatch_queue.config.clis import CLIS, CODEX, FULL_AUTO, Cli, cli_of, for_full_auto, visible
 from dispatch_queue.config.commands import has_option, placed, program_at, words_of
 from dispatch_queue.config.load import CONFIG_NAME
@@ -20,7 +21,11 @@ from dispatch_queue.config.probe import Answer, ask
 from dispatch_queue.config.schema import SHELL, Config
 from dispatch_queue.errors import BadConfig
 
-_VERSION = re.compile(r"\d+\.\d+[\w.+-]*")
+# A line such as `2.1.330 (Claude Code)`, `codex-cli 0.169.0`, `2026.11.20-abc1234`, within the first few.
+_VERSION = re.compile(
+    r"(?:[a-z][\w-]* )?(?:version )?v?(\d{1,8}\.\d{1,8}[\w.+-]{0,40})(?: \([^()]*\))?", re.IGNORECASE | re.ASCII
+)
+_VERSION_LINES, _SHOWN_CHARS = 5, 60
 _LOGGED_OUT = re.compile(r'not (?:logged|signed) in|not authenticated|"loggedIn": *false', re.IGNORECASE)
 _LOGGED_IN = re.compile(r'logged in|authenticated|"loggedIn": *true|api key configured', re.IGNORECASE)
 _FOR_ROOT = "--dangerously-skip-permissions"  # claude takes it of root in a sandbox only
@@ -29,13 +34,18 @@ _OPENAI_KEY = "OPENAI_API_KEY"  # codex does not read it by itself
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a back end's program is. `words` are those of its command, `path` None: it is not there."""
+    """Where a back end's program is. `words` are those of its command, `path` None: it is not there.
+
+    `needed`: it is for tasks that name no model. `here` is where this command finds it, where `path` is the worker's.
+    """
 
     name: str
-    configured: bool
+    needed: bool
     words: tuple[str, ...] = ()
     cli: Cli | None = None
     path: str | None = None
+    of_worker: bool = False
+    here: str | None = None
     problem: str = ""  # with its command
 
 
@@ -55,39 +65,55 @@ class Said:
 
 
 def look(
-    config: Config, home: Path, here: Mapping[str, str], worker: Mapping[str, str] | None, *, root: bool
+    config: Config,
+    home: Path,
+    here: Mapping[str, str],
+    worker: Mapping[str, str] | None,
+    *,
+    root: bool,
+    queues: Collection[str] | None = None,
 ) -> Iterator[Finding]:
-    """Look at all back ends at the same time. `worker` is the environment of the worker, where one is known."""
+    """Look at all back ends at the same time.
+
+    `worker` is the environment of the worker, where one is known; `queues` those that live workers consume, None
+    without workers.
+    """
     used = {*config.backends, *(model.backend for model in config.models.values())}
     names = [*(cli.backend for cli in CLIS), *sorted(used - {SHELL, *(cli.backend for cli in CLIS)})]
     base = here if worker is None else worker
+    needed = choose(config, "", None).backend
 
     def seen(name: str) -> tuple[Place, Said | None]:
-        place = find(config, name, configured=name in used, base=base)
+        place = find(config, name, needed=name == needed, here=here, worker=worker)
         passed = config.backends[name].env if name in config.backends else ()
         return place, question(place, visible(base, place.cli, passed), visible(here, place.cli, passed))
 
     with ThreadPoolExecutor(max_workers=len(names)) as pool:
         for place, said in pool.map(seen, names):
             yield from findings(place, said, home / CONFIG_NAME, root=root)
+            if place.path is not None and place.name in used and queues is not None:
+                yield from unserved(config, name=place.name, queues=queues, file=home / CONFIG_NAME)
 
 
-def find(config: Config, name: str, *, configured: bool, base: Mapping[str, str]) -> Place:
-    """Where the program of a back end is, on the PATH of `base`."""
+def find(
+    config: Config, name: str, *, needed: bool, here: Mapping[str, str], worker: Mapping[str, str] | None = None
+) -> Place:
+    """Where the program of a back end is: on the PATH of the worker, where its environment is known, else on ours."""
     command = config.command_of(name)
     try:
         words = words_of(command) if command is not None else None
     except BadConfig as error:
-        return Place(name, configured, problem=error.message)
+        return Place(name, needed, problem=error.message)
     cli = cli_of(name, words)
     if words is None:
         if cli is None:
-            return Place(name, configured, problem="it has no command")
+            return Place(name, needed, problem="it has no command")
         words = (cli.program,)
+    base = here if worker is None else worker
     words = placed(words, Path("/"), base.get("HOME", "~"))
     at = program_at(words)
-    path = shutil.which(words[at], path=base.get("PATH")) if at < len(words) else None
-    return Place(name, configured, words, cli, path)
+    path, own = (shutil.which(words[at], path=each.get("PATH")) if at < len(words) else None for each in (base, here))
+    return Place(name, needed, words, cli, path, of_worker=worker is not None, here=own)
 
 
 def question(place: Place, env: Mapping[str, str], here: Mapping[str, str]) -> Said | None:
@@ -121,36 +147,43 @@ def findings(place: Place, said: Said | None, config: Path, *, root: bool) -> It
     """What there is to say of a back end: how it is, then each thing that is wrong. Pure."""
     name, cli = place.name, place.cli
     if place.problem:
-        yield Finding(name, line(place.problem), f"edit `backends.{name}.command` in {config}", fatal=place.configured)
+        yield Finding(name, line(place.problem), f"edit `backends.{name}.command` in {config}", fatal=place.needed)
         return
     if place.path is None:
         program = place.words[at] if (at := program_at(place.words)) < len(place.words) else ""
         fix = cli.install if cli else f"install it, or edit `backends.{name}.command` in {config}"
         facts: dict[str, str | bool | None] = {"path": None}
-        yield Finding(name, f"`{line(program)}` is not on PATH", fix, fatal=place.configured, facts=facts)
+        seen = f"`{line(program)}` is not on {'the PATH of the worker' if place.of_worker else 'PATH'}"
+        if place.here is not None:
+            seen, fix = (
+                f"{seen}; here it is {line(place.here)}",
+                "dispatch down && dispatch up  # with the PATH of here",
+            )
+        yield Finding(name, seen, fix, fatal=place.needed, facts=facts)
         return
+    other = place.here or "none"
+    path = place.path if other == place.path or not place.of_worker else f"{place.path} for the worker (here {other})"
     if cli is None or said is None:
-        yield Finding(name, place.path, facts={"path": place.path})
+        yield Finding(name, line(path), facts={"path": place.path})
         return
     if said.version.code != 0:
         why = said.version.failure or f"exit status {said.version.code}"
         yield Finding(
             name,
-            f"{place.path} does not tell its version: {why}",
+            f"{line(path)} does not tell its version: {why}",
             f"{shlex.quote(place.path)} --version; install it again: {cli.install}",
-            fatal=place.configured,
+            fatal=place.needed,
             facts={"path": place.path, "version": None},
         )
         return
-    found = _VERSION.search(said.version.text)
-    version = found[0] if found else None
+    version = version_in(said.version.text)
     logged_in, how = _login(cli, said)
     for_root = ", as root with IS_SANDBOX=1, which dispatch sets" if root and has_option(place.words, _FOR_ROOT) else ""
     yield Finding(
         name,
-        f"{place.path}, {version or 'version unknown'}, {how}{for_root}",
+        f"{line(path)}, {version or _odd(said.version.text)}, {how}{for_root}",
         _login_fix(cli, said) if logged_in is False else "",
-        fatal=place.configured,
+        fatal=place.needed,
         facts={"path": place.path, "version": version, "logged_in": logged_in},
     )
     for option in _unknown(place, cli, said.help):
@@ -160,6 +193,29 @@ def findings(place: Place, said: Said | None, config: Path, *, root: bool) -> It
             _edit(place, option, config),
             fatal=False,
         )
+
+
+def unserved(config: Config, *, name: str, queues: Collection[str], file: Path) -> Iterator[Finding]:
+    """What there is to say of a back end that runs here, and that no live worker takes tasks for. Pure."""
+    if f"dispatch.{config.worker.pool}.{name}" in queues:
+        return
+    listed = config.worker.backends
+    fix = "dispatch worker" if config.redis.url else "dispatch down && dispatch up"
+    if listed is not None and name not in listed:
+        fix = f"add `{name}` to `worker.backends` in {file}"
+    yield Finding(f"{name} worker", f"no live worker serves {name}", fix, fatal=False)
+
+
+def version_in(text: str) -> str | None:
+    """The version that a CLI told, if one of its first lines is a version and nothing else."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    found = (_VERSION.fullmatch(line) for line in lines[:_VERSION_LINES])
+    return next((one[1] for one in found if one), None)
+
+
+def _odd(text: str) -> str:
+    said = line(text, _SHOWN_CHARS)
+    return f"version not understood: `{said}`" if said else "version not told"
 
 
 def _login(cli: Cli, said: Said) -> tuple[bool | None, str]:

@@ -10,9 +10,10 @@ import click
 
 from dispatch_queue import embedded
 from dispatch_queue.cli.finding import Finding
+from dispatch_queue.cli.render import line
 from dispatch_queue.cli.standing import Here
-from dispatch_queue.config.schema import MIN_FREE_MIB
-from dispatch_queue.errors import BadConfig, DispatchError, Exit
+from dispatch_queue.config.schema import LOCAL_POOL, MIN_FREE_MIB
+from dispatch_queue.errors import BadConfig, DispatchError, Exit, StoreDown
 
 _WATCHES_FLOOR = 8192
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -42,7 +43,9 @@ def _config(here: Here) -> Iterator[Finding]:
     config = here.config
     path = here.home / "config.yaml"
     if not path.exists():
-        yield Finding("config", f"{path} is not written yet: the first `dispatch submit` does it")
+        yield Finding(
+            "config", f"{path} is not written yet: `dispatch config init` does it, or the first `dispatch submit`"
+        )
         return
     yield Finding("config", f"{path}: default {config.default or '-'}, {len(config.models)} models")
 
@@ -63,9 +66,16 @@ def _server(here: Here) -> Iterator[Finding]:
     if not workers:
         yield Finding("workers", "no live worker", "dispatch worker" if url else "dispatch up", fatal=False)
     for name, facts in sorted(workers.items()):
-        yield Finding("worker", f"{name}: {facts.get('running', '?')} of {facts.get('slots', '?')} slots in use")
+        slots = f"{facts.get('running', '?')} of {facts.get('slots', '?')} slots in use"
+        yield Finding("worker", f"{name}: {slots}, serves {_served(facts.get('queues', ''))}")
     if url is None and embedded.status(here.home).outdated:
         yield Finding("worker", "runs another version of dispatch, or another Python", "dispatch down && dispatch up")
+
+
+def _served(queues: str) -> str:
+    """The back ends of a worker's queues, `POOL/NAME` in a pool of their own."""
+    names = [name.removeprefix("dispatch.") for name in queues.split() if not name.startswith("dispatch.host.")]
+    return line(", ".join(name.removeprefix(f"{LOCAL_POOL}.") for name in names)) or "no back end"
 
 
 def _backends(here: Here) -> Iterator[Finding]:
@@ -74,7 +84,21 @@ def _backends(here: Here) -> Iterator[Finding]:
     yield Finding("shell", "always there")
     own = here.config.redis.url is None and embedded.is_up(here.home)
     worker = worker_environment(embedded.status(here.home).worker.pid) if own else None
-    yield from look(here.config, here.home, os.environ, worker, root=os.geteuid() == 0)
+    yield from look(here.config, here.home, os.environ, worker, root=os.geteuid() == 0, queues=_queues(here))
+
+
+def _queues(here: Here) -> set[str] | None:
+    """The queues of all live workers; None without one, which is told of by another check."""
+    from dispatch_queue.store import Store
+
+    url = here.config.redis.url
+    if url is None and not embedded.is_up(here.home):
+        return None
+    try:
+        workers = Store(url or embedded.server_url(here.home)).workers()
+    except StoreDown:
+        return None
+    return {name for facts in workers.values() for name in facts.get("queues", "").split()} if workers else None
 
 
 def _tools(here: Here) -> Iterator[Finding]:
@@ -96,7 +120,10 @@ CHECKS: tuple[Callable[[Here], Iterator[Finding]], ...] = (_python, _home, _conf
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> int:
-    """Check this machine and say what to fix. Exit status 1 when something that is needed is wrong."""
+    """Check this machine and say what to fix.
+
+    Exit status 1 when something is wrong that is needed for a task that names no model.
+    """
     here = Here()
     findings: list[Finding] = []
     for check in CHECKS:

@@ -148,7 +148,7 @@ def test_no_word_is_given_to_a_cli_that_would_take_it_for_a_prompt(machine: Mach
     assert (found["version"], found["logged_in"], found["ok"]) == ("1.0.9", None, True)
 
 
-def test_a_missing_cli_is_bad_if_it_is_configured(machine: Machine) -> None:
+def test_a_missing_cli_is_bad_if_the_default_runs_with_it(machine: Machine) -> None:
     machine.configure(claude=SEED["claude"], mine="my-agent --go")
 
     done = machine.box.run("doctor", check=False, env=machine.env)
@@ -156,8 +156,52 @@ def test_a_missing_cli_is_bad_if_it_is_configured(machine: Machine) -> None:
     assert done.code == 1
     assert "BAD claude" in done.stdout
     assert "fix: npm install -g @anthropic-ai/claude-code" in done.stdout
-    assert "BAD mine" in done.stdout
+    assert "-   mine" in done.stdout
     assert "-   codex" in done.stdout
+
+
+def test_a_cli_that_is_not_logged_in_is_no_failure_where_the_default_is_another(machine: Machine) -> None:
+    machine.install("claude", CLAUDE)
+    machine.install("codex", CODEX)
+    machine.configure(codex=SEED["codex"], claude=SEED["claude"])
+
+    done = machine.box.run("doctor", check=False, env=machine.env)
+
+    assert done.code == 0, done.stdout
+    assert "ok  codex" in done.stdout
+    assert "-   claude" in done.stdout
+    assert "fix: claude auth login" in done.stdout
+
+
+def test_a_cli_that_only_this_shell_has_is_told_with_the_way_out(machine: Machine, tmp_path: Path) -> None:
+    machine.configure(codex=SEED["codex"])
+    machine.box.run("up", env=machine.env)
+    (tmp_path / "elsewhere").mkdir()
+    machine.install("codex", CODEX)
+    (machine.bin / "codex").rename(tmp_path / "elsewhere/codex")
+
+    found = machine.doctor(PATH=f"{tmp_path}/elsewhere:{machine.env['PATH']}")["codex"]
+
+    assert found["seen"] == f"`codex` is not on the PATH of the worker; here it is {tmp_path}/elsewhere/codex"
+    assert found["fix"].startswith("dispatch down && dispatch up")
+
+
+def test_a_back_end_that_the_running_worker_does_not_serve_is_told(machine: Machine) -> None:
+    machine.install("codex", CODEX)
+    machine.configure(codex=SEED["codex"])
+    config = machine.box.home / "config.yaml"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"worker": {"backends": ["shell"]}}))
+    machine.box.run("up", env=machine.env)
+
+    told = wait_for(lambda: machine.doctor().get("codex worker"), "doctor to miss codex in the worker")
+
+    assert told["seen"] == "no live worker serves codex"
+    assert told["fix"] == f"add `codex` to `worker.backends` in {config}"
+    assert machine.doctor()["worker"]["seen"].endswith("slots in use, serves shell")
+
+
+def test_without_a_config_it_is_said_what_writes_one(machine: Machine) -> None:
+    assert "`dispatch config init` does it, or the first `dispatch submit`" in machine.doctor()["config"]["seen"]
 
 
 def test_clis_that_hang_are_ended_all_at_once(machine: Machine) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dispatch_queue.cli.backends import Place, Said, find, findings
+from dispatch_queue.cli.backends import Place, Said, find, findings, unserved, version_in
 from dispatch_queue.config.clis import CLAUDE, CODEX, CURSOR, Cli
 from dispatch_queue.config.probe import Answer
-from dispatch_queue.config.schema import Backend, Config
+from dispatch_queue.config.schema import Backend, Config, WorkerSection
 
 CONFIG = Path("/home/me/.dispatch/config.yaml")
 VERSION, LOGGED_IN, LOGGED_OUT = Answer("tool 1.2.3-beta\n", 0), Answer("Logged in", 0), Answer("Not logged in", 1)
@@ -30,7 +30,7 @@ def said(
 
 
 def place(cli: Cli = CLAUDE, command: str = "claude -p", **more: Any) -> Place:
-    known = {"configured": True, "words": tuple(command.split()), "cli": cli, "path": "/b/x"}
+    known = {"needed": True, "words": tuple(command.split()), "cli": cli, "path": "/b/x"}
     return Place(cli.backend, **(known | more))
 
 
@@ -83,18 +83,18 @@ def test_a_cli_is_logged_in_or_not_or_that_is_unknown(cli: Cli, what: Said, seen
     [
         (place(path=None), None, ("`claude` is not on PATH", "npm install -g @anthropic-ai/claude-code", True)),
         (
-            place(path=None, command="env -u X /opt/claude", configured=False),
+            place(path=None, command="env -u X /opt/claude", needed=False),
             None,
             ("`/opt/claude` is not on PATH", "npm install -g @anthropic-ai/claude-code", False),
         ),
         (
-            Place("mine", configured=True, words=("my-agent",)),
+            Place("mine", needed=True, words=("my-agent",)),
             None,
             ("`my-agent` is not on PATH", f"install it, or edit `backends.mine.command` in {CONFIG}", True),
         ),
-        (Place("mine", configured=True, words=("my-agent",), path="/b/my-agent"), None, ("/b/my-agent", "", True)),
+        (Place("mine", needed=True, words=("my-agent",), path="/b/my-agent"), None, ("/b/my-agent", "", True)),
         (
-            Place("mine", configured=True, problem="unclosed quote in the command `'`"),
+            Place("mine", needed=True, problem="unclosed quote in the command `'`"),
             None,
             ("unclosed quote in the command `'`", f"edit `backends.mine.command` in {CONFIG}", True),
         ),
@@ -107,13 +107,79 @@ def test_a_cli_is_logged_in_or_not_or_that_is_unknown(cli: Cli, what: Said, seen
                 True,
             ),
         ),
-        (place(), said(version=Answer("?", 0)), ("/b/x, version unknown, logged in", "", True)),
+        (place(), said(version=Answer("?", 0)), ("/b/x, version not understood: `?`, logged in", "", True)),
+        (place(), said(version=Answer(" \n", 0)), ("/b/x, version not told, logged in", "", True)),
+        (place(of_worker=True, here="/b/x"), said(), ("/b/x, 1.2.3-beta, logged in", "", True)),
+        (
+            place(of_worker=True, here="/c/x"),
+            said(),
+            ("/b/x for the worker (here /c/x), 1.2.3-beta, logged in", "", True),
+        ),
+        (
+            place(path=None, of_worker=True),
+            None,
+            ("`claude` is not on the PATH of the worker", "npm install -g @anthropic-ai/claude-code", True),
+        ),
+        (
+            place(path=None, of_worker=True, here="/c/x"),
+            None,
+            (
+                "`claude` is not on the PATH of the worker; here it is /c/x",
+                "dispatch down && dispatch up  # with the PATH of here",
+                True,
+            ),
+        ),
     ],
 )
 def test_a_cli_that_is_not_there_or_does_not_work(
     where: Place, what: Said | None, expected: tuple[str, str, bool]
 ) -> None:
     assert told(where, what) == [(where.name, *expected)]
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("2.1.330 (Claude Code)\n", "2.1.330"),
+        ("codex-cli 0.169.0", "0.169.0"),
+        ("WARNING: proceeding, though /tmp/a-1.2 is odd (os error 2.3)\ncodex-cli 0.169.0\n", "0.169.0"),
+        ("2026.11.20-abc1234", "2026.11.20-abc1234"),
+        ("tool version v1.2.3-beta+5\n", "1.2.3-beta+5"),
+        ("Error: Cannot find module '/opt/x-1.2.3/cli.js'\n  at node:internal 18.0\n", None),
+        ("listening on 127.0.0.1", None),
+        ("1.2\x1b[31m", None),
+        ("\n".join(["noise"] * 5 + ["1.2.3"]), None),
+        ("9" * 1000 + "." + "9" * 1000, None),
+        ("", None),
+    ],
+)
+def test_a_version_is_a_line_that_is_nothing_else(text: str, version: str | None) -> None:
+    assert version_in(text) == version
+
+
+def test_what_is_no_version_is_shown_in_short_and_obeyed_by_no_terminal() -> None:
+    [(_, seen, _, _)] = told(place(), said(version=Answer("\x1b[2Jbeep\x07 \r\n" + "x" * 5000, 0)))
+
+    assert seen.startswith("/b/x, version not understood: `")
+    assert seen.isprintable()
+    assert len(seen) < 150
+
+
+@pytest.mark.parametrize(
+    ("worker", "queues", "fix"),
+    [
+        (WorkerSection(), {"dispatch.local.claude", "dispatch.host.me"}, None),
+        (WorkerSection(), {"dispatch.local.codex", "dispatch.host.me"}, "dispatch down && dispatch up"),
+        (WorkerSection(pool="gpu"), {"dispatch.local.claude"}, "dispatch down && dispatch up"),
+        (WorkerSection(backends=("codex",)), set(), f"add `claude` to `worker.backends` in {CONFIG}"),
+    ],
+)
+def test_a_back_end_that_no_worker_serves_is_told(worker: WorkerSection, queues: set[str], fix: str | None) -> None:
+    found = list(unserved(Config(worker=worker), name="claude", queues=queues, file=CONFIG))
+
+    assert [(one.seen, one.fix, one.fatal) for one in found] == (
+        [("no live worker serves claude", fix, False)] if fix else []
+    )
 
 
 @pytest.mark.parametrize(("root", "note"), [(True, True), (False, False)])
@@ -165,9 +231,9 @@ def test_a_program_is_looked_for_on_the_path_of_the_agents(tmp_path: Path) -> No
     config = Config(backends={"c": Backend("env -u X claude -p"), "quote": Backend("'"), "none": Backend(None)})
     base = {"PATH": str(tmp_path)}
 
-    assert find(config, "c", configured=True, base=base).path == str(tmp_path / "claude")
-    assert find(config, "c", configured=True, base=base).cli is CLAUDE
-    assert find(config, "claude", configured=False, base=base).path == str(tmp_path / "claude")
-    assert find(config, "codex", configured=False, base=base).path is None
-    assert "unclosed quote" in find(config, "quote", configured=True, base=base).problem
-    assert find(config, "none", configured=True, base=base).problem == "it has no command"
+    assert find(config, "c", needed=True, here=base).path == str(tmp_path / "claude")
+    assert find(config, "c", needed=True, here=base).cli is CLAUDE
+    assert find(config, "claude", needed=False, here=base).path == str(tmp_path / "claude")
+    assert find(config, "codex", needed=False, here=base).path is None
+    assert "unclosed quote" in find(config, "quote", needed=True, here=base).problem
+    assert find(config, "none", needed=True, here=base).problem == "it has no command"
