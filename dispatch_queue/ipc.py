@@ -7,11 +7,11 @@ the making (`*.tmp`, names with a leading dot) are not there yet; any other name
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dispatch_queue import files
-from dispatch_queue.errors import BadInput, Refused, TooLarge
+from dispatch_queue.errors import BadInput, Refused, TooLarge, UntrustedPath
 
 QUESTION_LIMIT_BYTES = 64 * 1024
 ANSWER_LIMIT_BYTES = 64 * 1024
@@ -36,7 +36,8 @@ class Kind(enum.StrEnum):
 class Ipc:
     """One look at the folder. `foreign` names are escaped, so that they can be shown.
 
-    An answer that is too large is none, until whoever wrote it makes it shorter: `too_large` has its number.
+    An answer that is too large is none, until whoever wrote it makes it shorter: `too_large` has its number. What else
+    cannot be read is `unreadable`, a name below the task's folder → why.
     """
 
     questions: Mapping[int, str]
@@ -45,11 +46,17 @@ class Ipc:
     done: bool
     foreign: tuple[str, ...]
     too_large: frozenset[int] = frozenset()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def open(self) -> tuple[int, ...]:
         """The numbers of the questions that have no answer, lowest first."""
         return tuple(sorted(self.questions.keys() - self.answers.keys()))
+
+    def check(self) -> None:
+        """Raise UntrustedPath if something cannot be read."""
+        for name, why in self.unreadable.items():
+            raise UntrustedPath(name, why)
 
 
 def name_of(number: int, kind: Kind) -> str:
@@ -62,31 +69,32 @@ def name_of(number: int, kind: Kind) -> str:
 def look(base: Path, folder: str) -> Ipc:
     """What stands in the folder `ipc` of the task folder `folder` below `base`; nothing where there is none.
 
-    Raises UntrustedPath for a link or a folder in the place of a question, an answer or `.done`, for too large a
-    question or `.done`, and for more than `LIMIT_FILES` files.
+    A file that cannot be read, as a link, a folder or what is too large, hides no other one. Raises UntrustedPath
+    where the folder itself is none, and for more than `LIMIT_FILES` files.
     """
     found: dict[Kind, dict[int, str]] = {kind: {} for kind in Kind}
     foreign: list[str] = []
     too_large: set[int] = set()
+    unreadable: dict[str, str] = {}
     done = False
     for name in files.names(base, f"{folder}/{FOLDER}", limit=LIMIT_FILES):
         match = _NAME.fullmatch(name)
-        if name == ".done":
-            done = _read(base, f"{folder}/{DONE}", QUESTION_LIMIT_BYTES) is not None
-        elif match is not None and match[1] != "000":
-            number, kind = int(match[1]), Kind(match[2])
-            limit = ANSWER_LIMIT_BYTES if kind is Kind.ANSWER else QUESTION_LIMIT_BYTES
-            try:
-                text = "" if kind is Kind.DONE else _read(base, f"{folder}/{name_of(number, kind)}", limit)
-            except TooLarge:
-                if kind is not Kind.ANSWER:
-                    raise
-                too_large.add(number)
-                continue
-            if text is not None:
-                found[kind][number] = text
-        elif not name.startswith(".") and not name.endswith(".tmp"):
-            foreign.append(_escaped(name))
+        try:
+            if name == ".done":
+                done = _read(base, f"{folder}/{DONE}", QUESTION_LIMIT_BYTES) is not None
+            elif match is not None and match[1] != "000":
+                number, kind = int(match[1]), Kind(match[2])
+                limit = ANSWER_LIMIT_BYTES if kind is Kind.ANSWER else QUESTION_LIMIT_BYTES
+                text = "" if kind is Kind.DONE else _read(base, f"{folder}/{FOLDER}/{name}", limit)
+                if text is not None:
+                    found[kind][number] = text
+            elif not name.startswith(".") and not name.endswith(".tmp"):
+                foreign.append(_escaped(name))
+        except UntrustedPath as error:
+            if match is not None and match[2] == Kind.ANSWER and isinstance(error, TooLarge):
+                too_large.add(int(match[1]))
+            else:
+                unreadable[f"{FOLDER}/{name}"] = error.reason
     return Ipc(
         questions={number: text or NO_TEXT for number, text in found[Kind.QUESTION].items()},
         # An answer without text is one that a person or a shell has only begun to write.
@@ -95,6 +103,7 @@ def look(base: Path, folder: str) -> Ipc:
         done=done,
         foreign=tuple(foreign),
         too_large=frozenset(too_large),
+        unreadable=unreadable,
     )
 
 

@@ -52,6 +52,7 @@ class Card:
     plan: Plan | None = None
     questions: Mapping[int, str] = field(default_factory=dict)  # the open ones
     too_large: frozenset[int] = frozenset()  # those of them that have an answer which is too large to be read
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # as of Ipc
     broken: str = ""
     doing: Doing | None = None
     elsewhere: bool = False
@@ -87,15 +88,19 @@ def look(home: TaskDir) -> Card:
         return Card(home, None, Standing(), broken=str(error))
     questions: dict[int, str] = {}
     too_large: frozenset[int] = frozenset()
+    unreadable: Mapping[str, str] = {}
     if not standing.final:
         try:
             seen = home.ipc()
             told = standing.questions
             questions = {n: seen.questions[n].strip() for n in seen.open if n in told or _is_settled(home, standing, n)}
             too_large = seen.too_large & questions.keys()
-        except (UntrustedPath, OSError):
+            unreadable = seen.unreadable
+        except UntrustedPath as error:
+            unreadable = {ipc.FOLDER: error.reason}
+        except OSError:
             questions = {}
-    return Card(home, task, standing, read_plan_or_none(home), questions, too_large)
+    return Card(home, task, standing, read_plan_or_none(home), questions, too_large, unreadable)
 
 
 def _is_settled(home: TaskDir, standing: Standing, number: int) -> bool:

@@ -246,6 +246,13 @@ def question_to_answer(home: TaskDir, number: int | None) -> int:
     """Which question an answer is for: the given one, or the only open one. Raises BadInput."""
     seen = home.ipc()
     if number is not None:
+        name = ipc.name_of(number, ipc.Kind.QUESTION)
+        if name in seen.unreadable and number not in home.standing().questions:
+            path = shlex.quote(str(home.path / name))
+            raise BadInput(
+                f"question {number} of task `{home.id}` cannot be read: it {seen.unreadable[name]}",
+                hint=f"look at it, and move it away: mv {path} {path}.rejected",
+            )
         return number
     if len(seen.open) == 1:
         return seen.open[0]

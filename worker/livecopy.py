@@ -83,6 +83,22 @@ def compare(before: View, after: View) -> News:
     return News(tuple(events), tuple(changed), asked, answered, progress)
 
 
+def put_aside(copy: TaskDir) -> list[str]:
+    """Make room where no readable question, answer or marker stands, but something else; the names of those.
+
+    Raises UntrustedPath for too many files, and where the folder is none, OSError.
+    """
+    cleared = []
+    for below in files.names(copy.base, copy.name(ipc.FOLDER), limit=ipc.LIMIT_FILES):
+        name = f"{ipc.FOLDER}/{below}"
+        known = taskdir.writer_of(name)
+        if known is not None:
+            limit = None if known[0] is Writer.DISPATCHER else known[1]  # a person's to make shorter
+            if files.clear(copy.base, copy.name(name), limit_bytes=limit):
+                cleared.append(name)
+    return cleared
+
+
 class LiveCopy:
     """Looks at one live copy and remembers what it saw last."""
 
@@ -117,6 +133,7 @@ class LiveCopy:
         ipc_now = before.ipc
         try:
             found = self.copy.ipc()
+            found.check()
             if len(found.open) > LIMIT_OPEN:
                 hostile = hostile or f"{len(found.open)} questions without an answer, the limit is {LIMIT_OPEN}"
             else:
@@ -242,11 +259,7 @@ class LiveCopy:
 
     def _restore_ipc(self) -> None:
         with contextlib.suppress(UntrustedPath):  # too many for anybody to look through
-            for below in files.names(self.copy.base, self.copy.name(ipc.FOLDER), limit=ipc.LIMIT_FILES):
-                known = taskdir.writer_of(f"{ipc.FOLDER}/{below}")
-                if known is not None:
-                    limit = None if known[0] is Writer.DISPATCHER else known[1]  # a person's to make shorter
-                    files.clear(self.copy.base, self.copy.name(f"{ipc.FOLDER}/{below}"), limit_bytes=limit)
+            put_aside(self.copy)
         seen = self.view.ipc
         for kind, texts in ((ipc.Kind.QUESTION, seen.questions), (ipc.Kind.ANSWER, seen.answers)):
             for number, text in texts.items():

@@ -12,7 +12,7 @@ from dispatch_queue import files, ipc, plan, taskdir
 from dispatch_queue.caps import Caps
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.config.schema import Config
-from dispatch_queue.errors import DispatchError, TooLarge
+from dispatch_queue.errors import DispatchError, TooLarge, UntrustedPath
 from dispatch_queue.plan import Mark
 from dispatch_queue.record import Entry, Isolation, Task
 from dispatch_queue.states import Event
@@ -21,7 +21,7 @@ from worker import prompt, provision, workspace
 from worker.backends.base import BIN
 from worker.backends.listener import Listener
 from worker.backends.table import invoke, listener
-from worker.livecopy import LiveCopy
+from worker.livecopy import LiveCopy, put_aside
 from worker.masking import Masker
 from worker.process import Command
 from worker.session import to_resume
@@ -96,6 +96,7 @@ def prepare(
         log = home.attempt_folder(attempt) / "setup.log"
         files.remove(home.base, home.name(f"attempts/{attempt}/setup.log"))
         provision.set_up(home.base, place.path, environ={**os.environ, **values}, output=log, masker=masker, lost=lost)
+    cleared = put_aside(copy)  # by whom it was put there cannot be told: no agent has run
     asked = copy.ipc()
     standing = home.standing()
     reopen(copy, asked, again=bool(standing.check))
@@ -127,21 +128,20 @@ def prepare(
         caps=caps,
     )
     command = Command(argv=made.argv, cwd=place.path, env=made.env, stdin=made.stdin)
-    return Prepared(task, place, live, command, hears(), resumed=session in made.argv, notices=made.notices)
+    said = [f"{name} could not be read, and was put aside" for name in cleared]
+    return Prepared(task, place, live, command, hears(), resumed=session in made.argv, notices=(*said, *made.notices))
 
 
 def lay_down(home: TaskDir, live: TaskDir) -> None:
     """Copy a task's record into a fresh workspace."""
     files.make_folder(live.base, live.name("ipc"))
-    names = [taskdir.TASK, taskdir.PLAN, taskdir.CONTEXT, taskdir.OUTPUT]
-    names += [f"ipc/{name}" for name in files.names(home.base, home.name("ipc"))]
-    for name in names:
-        if taskdir.writer_of(name) is None:
-            continue
-        try:
+    for name in (taskdir.TASK, taskdir.PLAN, taskdir.CONTEXT, taskdir.OUTPUT):
+        with contextlib.suppress(FileNotFoundError, TooLarge):
             live.write(name, home.read(name))
-        except (FileNotFoundError, TooLarge):
-            continue
+    for name in [f"{ipc.FOLDER}/{below}" for below in files.names(home.base, home.name(ipc.FOLDER))]:
+        if taskdir.writer_of(name) is not None:
+            with contextlib.suppress(FileNotFoundError, UntrustedPath):
+                live.write(name, home.read(name))
 
 
 def was_lost(entries: Sequence[Entry], attempt: int) -> bool:

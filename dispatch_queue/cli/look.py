@@ -135,7 +135,7 @@ def offer_of(here: Here, card: Card, attempts: "Sequence[Attempt]") -> "Offer | 
 @_as_json
 def questions(everywhere: bool, as_json: bool) -> int:
     """List the questions that wait for you, whole, each with the command that answers it."""
-    cards = [card for card in _cards(Here(), everywhere) if card.questions]
+    cards = [card for card in _cards(Here(), everywhere) if card.questions or card.unreadable]
     if as_json:
         found = [{"task": card.id, "number": n, "text": text} for card in cards for n, text in card.questions.items()]
         print_json(found)
@@ -148,5 +148,9 @@ def questions(everywhere: bool, as_json: bool) -> int:
             for part in render.plain(text).splitlines():
                 click.echo(f"    {part}")
             for part in [*render.unread(card, number), render.answering(card, number)]:
+                click.echo(f"    {part}")
+        if card.unreadable:
+            click.echo(f"{card.id}:")
+            for part in render.unreadable(card):
                 click.echo(f"    {part}")
     return Exit.DONE

@@ -6,7 +6,18 @@ from typing import Any
 
 from dispatch_queue.cli import attempt as attempts_in_words
 from dispatch_queue.cli.attempt import Attempt, Offer, cures
-from dispatch_queue.cli.render import activity, age, answering, attention, checklist, command, line, summary, unread
+from dispatch_queue.cli.render import (
+    activity,
+    age,
+    answering,
+    attention,
+    checklist,
+    command,
+    line,
+    summary,
+    unread,
+    unreadable,
+)
 from dispatch_queue.overview import Card, has_output
 from dispatch_queue.record import Isolation
 from dispatch_queue.states import HELD, State
@@ -27,12 +38,13 @@ def page(
     lines.append(f"  {line(card.task.title)}")
     lines.append(f"  {line(card.model)}, {card.task.isolation}, submitted {age(card.task.created, now)} ago")
     lines += ["", "plan", *checklist(card)]
-    if answers or card.questions:
+    if answers or card.questions or card.unreadable:
         lines += ["", "questions"]
         for one in answers:
             lines += [f"  {one['number']}. {line(one['question'])}", f"     → {line(one['answer'])}"]
         for number, text in sorted(card.questions.items()):
             lines += [f"  {number}. {line(text)}  (open)", *(f"     {why}" for why in unread(card, number))]
+        lines += [f"  {text}" for text in unreadable(card)]
     if attempts:
         lines += ["", "attempts"]
         for tried in attempts:

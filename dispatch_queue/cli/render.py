@@ -18,6 +18,7 @@ from dispatch_queue.states import State
 COLUMNS = ("TASK", "STATE", "ITEMS", "MODEL", "WHERE", "AGE")
 INDENT = 17
 BROKEN = "broken"  # in the place of a state, of a record that cannot be read
+_UNREADABLE = 3  # files named of a task
 _LINE = 160  # characters of a text shown in a list
 _OBEYED = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
@@ -85,6 +86,17 @@ def unread(card: Card, number: int) -> list[str]:
     return [f"its answer is not read: it is larger than {ipc.ANSWER_LIMIT_BYTES} bytes"]
 
 
+def unreadable(card: Card) -> list[str]:
+    """What of the questions and answers cannot be read, and what to do about each."""
+    lines = []
+    for name, why in sorted(card.unreadable.items())[:_UNREADABLE]:
+        path = shlex.quote(_shown(str(card.home.path / name)))
+        way_out = f"look into {path}" if name == ipc.FOLDER else f"mv {path} {path}.rejected"
+        lines += [f"{name} cannot be read: it {why}", way_out]
+    more = len(card.unreadable) - _UNREADABLE
+    return lines + ([f"and {more} more"] if more > 0 else [])
+
+
 def attention(card: Card) -> list[str]:
     """What a person has to know or do about a task, the fixing command last."""
     standing = card.standing
@@ -94,7 +106,9 @@ def attention(card: Card) -> list[str]:
         lines = []
         for number, text in sorted(card.questions.items()):
             lines += [f"question {number}: {line(text)}", *unread(card, number), answering(card, number)]
-        return lines
+        return lines + unreadable(card)
+    if card.unreadable:
+        return unreadable(card)
     if standing.quiet and standing.state is State.RUNNING:
         return [f"quiet: {line(standing.quiet)}", command(card, "logs")]
     if standing.state is State.FAILED:
@@ -209,6 +223,7 @@ def as_json(card: Card) -> dict[str, Any]:
             for item in (card.plan.items if card.plan else ())
         ],
         "questions": [{"number": number, "text": text} for number, text in sorted(card.questions.items())],
+        "unreadable": [{"file": name, "why": why} for name, why in sorted(card.unreadable.items())],
         "doing": {"text": card.doing.text, "since": card.doing.since} if card.doing else None,
         "quiet": standing.quiet or None,
         "branch": standing.branch or None,

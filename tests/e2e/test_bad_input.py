@@ -493,6 +493,27 @@ def test_a_task_that_came_with_a_clone_is_not_run(house: Sandbox, tmp_path: Path
     await_state(cloned, mine, State.DONE)
 
 
+def test_a_question_that_cannot_be_read_hides_no_other_one(box: Project) -> None:
+    task = submit(box, "--question-timeout", "1", items=("ask: which?",))
+    await_state(box, task, State.PARKED)
+    forged = box.task(task) / "ipc/002.question"
+    forged.write_text("x" * 70_000)
+
+    for words in (["ls"], ["show", task], ["status", task], ["questions"]):
+        told = box.run(*words).stdout
+        assert "which?" in told, words
+        assert f'dispatch answer {task} 1 "…"' in told, words
+        assert "ipc/002.question cannot be read: it is larger than 65536 bytes" in told, words
+        assert f"mv {forged} {forged}.rejected" in told, words
+    refused = box.run("answer", task, "2", "that", check=False)
+    assert (refused.code, f"mv {forged} {forged}.rejected" in refused.stderr) == (2, True)
+    box.run("answer", task, "this")
+
+    await_state(box, task, State.DONE)
+    assert copy_of(box, task).ipc().unreadable == {}
+    assert [path.stat().st_size for path in forged.parent.glob("002.question.rejected-*")] == [70_000]
+
+
 def test_an_answer_by_hand_that_is_too_large_is_told_with_the_way_out(box: Project) -> None:
     task = submit(box, "--question-timeout", "1", items=("ask: which?",))
     await_state(box, task, State.PARKED)
@@ -523,8 +544,8 @@ def test_an_answer_by_hand_that_is_too_large_does_not_fail_an_agent_that_works(b
 def test_a_note_that_would_make_the_plan_too_large_is_refused(box: Project, gate: Gate) -> None:
     task = submit(box, items=(gate.item,))
     await_state(box, task, State.RUNNING)
-    plan = box.task(task) / "plan.md"
-    plan.write_text(plan.read_text() + "x" * (1024 * 1024 - 1000))
+    copy = copy_of(box, task)
+    copy.write(taskdir.PLAN, copy.read(taskdir.PLAN) + b"x" * (1024 * 1024 - 1000))
 
     refused = box.run("note", task, "y" * 2000, check=False)
 

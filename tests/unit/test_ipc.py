@@ -124,8 +124,12 @@ def test_a_foreign_name_can_be_shown_on_a_terminal(tmp_path: Path, folder: Path)
 
 
 @pytest.mark.parametrize("name", ["001.question", "001.answer", ".done"])
-def test_links_folders_and_large_files_are_refused(tmp_path: Path, folder: Path, name: str) -> None:
+def test_links_folders_and_large_files_are_unreadable_and_hide_nothing_else(
+    tmp_path: Path, folder: Path, name: str
+) -> None:
     at = folder / name
+    (folder / "002.question").write_text("which?")
+    (folder / "003.answer").write_text("this")
     for make in (
         lambda: at.symlink_to("/etc/passwd"),
         lambda: at.symlink_to("nowhere"),
@@ -134,8 +138,11 @@ def test_links_folders_and_large_files_are_refused(tmp_path: Path, folder: Path,
         *([] if name == "001.answer" else [lambda: at.write_bytes(b"x" * (64 * 1024 + 1))]),
     ):
         make()
-        with pytest.raises(UntrustedPath, match=f"{TASK}/ipc/{name}: "):
-            ipc.look(tmp_path, TASK)
+        seen = ipc.look(tmp_path, TASK)
+        assert (seen.questions, seen.answers, seen.done) == ({2: "which?"}, {3: "this"}, False)
+        assert list(seen.unreadable) == [f"ipc/{name}"]
+        with pytest.raises(UntrustedPath, match=f"ipc/{name}: "):
+            seen.check()
         at.rmdir() if at.is_dir() and not at.is_symlink() else at.unlink()
 
 

@@ -218,6 +218,20 @@ def test_no_escape_of_an_agent_reaches_the_terminal() -> None:
     assert any("owned" in text for text in shown)
 
 
+def test_of_many_files_that_cannot_be_read_a_few_are_named_and_the_rest_counted() -> None:
+    unreadable = {f"ipc/{number:03d}.question": "is a link, not a file" for number in range(10, 15)}
+
+    lines = render.attention(dataclasses.replace(ASKING, unreadable=unreadable))
+
+    folder = "/nowhere/.dispatch/tasks/migrate-orders"
+    assert lines[-7:-4] == [
+        "ipc/010.question cannot be read: it is a link, not a file",
+        f"mv {folder}/ipc/010.question {folder}/ipc/010.question.rejected",
+        "ipc/011.question cannot be read: it is a link, not a file",
+    ]
+    assert lines[-1] == "and 2 more"
+
+
 def test_a_task_as_data_has_null_for_what_is_unknown() -> None:
     told = render.as_json(
         card(task=None, plan=None, standing={"state": None, "worker": "", "changed": "", "attempt": 0}, broken="odd")
@@ -236,6 +250,7 @@ def test_a_task_as_data_has_null_for_what_is_unknown() -> None:
         "items": {"done": 0, "total": 0},
         "plan": [],
         "questions": [],
+        "unreadable": [],
         "doing": None,
         "quiet": None,
         "branch": None,
