@@ -113,6 +113,20 @@ def add_model(model: str, backend: str | None, as_json: bool) -> int:
 
 
 @config.command()
+@click.argument("name")
+@click.argument("command")
+@_as_json
+def add_agent(name: str, command: str, as_json: bool) -> int:
+    """Let --model NAME run COMMAND.
+
+    COMMAND is one word in quotes; the prompt comes on its standard input, or where {prompt} stands.
+    """
+    from dispatch_queue.config.edit import AddAgent
+
+    return _change([AddAgent(name, command)], as_json)
+
+
+@config.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL…")
 @_as_json
 def remove_model(models: tuple[str, ...], as_json: bool) -> int:

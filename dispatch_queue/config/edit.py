@@ -14,6 +14,14 @@ class AddModel:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class AddAgent:
+    """A command that takes a prompt, as a backend `name` and a model of that name; or another command for that one."""
+
+    name: str
+    command: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RemoveModel:
     model: str
 
@@ -44,7 +52,7 @@ class Migrate:
     """From the old `agents:` to backends, models and aliases, with the models found on this machine."""
 
 
-Edit = AddModel | RemoveModel | SetDefault | AddAlias | RemoveAlias | Migrate
+Edit = AddModel | AddAgent | RemoveModel | SetDefault | AddAlias | RemoveAlias | Migrate
 
 
 def apply(home: Path, edits: Sequence[Edit], *, path: str | None = None) -> list[str]:

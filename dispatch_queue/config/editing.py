@@ -8,7 +8,7 @@ from typing import Any
 from dispatch_queue.config import document, rewrite, splice
 from dispatch_queue.config.clis import CLIS
 from dispatch_queue.config.document import Place, Problem, seen
-from dispatch_queue.config.edit import AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
+from dispatch_queue.config.edit import AddAgent, AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
 from dispatch_queue.config.emit import Value
 from dispatch_queue.config.firstrun import propose
 from dispatch_queue.config.grouping import add_model
@@ -16,7 +16,16 @@ from dispatch_queue.config.load import MAX_CONFIG_BYTES, decoded, read_bytes, sh
 from dispatch_queue.config.machine import Machine
 from dispatch_queue.config.migrate import migrated
 from dispatch_queue.config.parse import parse
-from dispatch_queue.config.rules import ALIAS_NAME, MODEL_ID, MODEL_ID_HINT, NAME_HINT, adding, instead, nearest
+from dispatch_queue.config.rules import (
+    ALIAS_NAME,
+    MODEL_ID,
+    MODEL_ID_HINT,
+    NAME_HINT,
+    QUEUE_WORD,
+    adding,
+    instead,
+    nearest,
+)
 from dispatch_queue.config.schema import KNOWN_BACKENDS, SHELL
 from dispatch_queue.errors import BadConfig, BadInput
 
@@ -105,6 +114,8 @@ class _Draft:
         match edit:
             case AddModel(model, backend):
                 self._add_model(model, backend)
+            case AddAgent(name, command):
+                self._add_agent(name, command.strip())
             case RemoveModel(model):
                 self._remove_model(model)
             case SetDefault(name):
@@ -162,6 +173,28 @@ class _Draft:
             return
         self.text = add_model(self.text, model, backend)
         self.said.append(f"Added model `{model}`, which runs with {backend}.")
+
+    def _add_agent(self, given: str, command: str) -> None:
+        name = _known(given, self._names("backends")) or given
+        if not QUEUE_WORD.fullmatch(name):
+            raise BadInput(f"not a name for an agent: {seen(name)}", hint=NAME_HINT)
+        model = _known(name, self._models())
+        entry = self._names("models").get(model or "")
+        if _known(name, self._names("aliases")) or (
+            model and not (isinstance(entry, dict) and entry == {"backend": name})
+        ):
+            raise BadInput(f"there is {seen(name)} already", hint="give the agent another name; dispatch config show")
+        present = self._names("backends").get(name)
+        if model and isinstance(present, dict) and present.get("command") == command:
+            self.said.append(f"Agent `{name}` is there already.")
+            return
+        if isinstance(present, dict):
+            self._put(("backends", name, "command"), command)
+        else:
+            self._put(("backends", name), {"command": command})
+        if not model:
+            self.text = add_model(self.text, name, name)
+        self.said.append(f"{'Changed' if present else 'Added'} agent `{name}`, which runs: {command}")
 
     def _need_backend(self, backend: str) -> None:
         """Put the section of a known CLI into the file. Raises BadInput for a backend that nobody knows."""

@@ -66,6 +66,12 @@ FORMS = (
         wish.alias,
     ),
     _form(
+        "add an agent speedy that uses opus",
+        _MAKE,
+        rf"(?:up )?{A}(?:agent|worker) {_ALIAS} (?:(?:that|which) (?:uses|runs)|using|running) {_MODEL}{_ROUND}",
+        wish.alias,
+    ),
+    _form(
         "create a speedy alias using opus",
         _MAKE,
         rf"(?:up )?{A}{_ALIAS} alias{_IN_IT} {_USES}{_MODEL}{_ROUND}",

@@ -98,7 +98,7 @@ def around(prompt: str, mention: Mention) -> str:
 
 _FEW_WORDS, _LOOKED_AT_CHARS = 6, 200
 _TELLING = ("config", "default", "alias", "dispatch", "model", "agent", "backend", "prompt", "migrate", "fallback")
-_OWNERS = frozenset(("my", "our", "dispatch"))
+_OWNERS = frozenset(("my", "our", "dispatch", "agent"))
 
 
 def is_likely_about_config(text: str, names: Collection[str]) -> bool:

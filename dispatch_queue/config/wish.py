@@ -51,6 +51,13 @@ _NO_NAMES = frozenset(
     " dispatch".split()
 )
 
+_OF_CODE = frozenset(
+    "api app button card cards class column columns config dashboard docs documentation endpoint endpoints factory"
+    " field fields form header headers history icon id ids interface list loop logging logs memory menu metrics mode"
+    " module name names page pages panel registry role roles routes schema section settings state status support table"
+    " tests test tool tools type types ui user users view".split()
+)
+
 _BACKENDS = {"agent": "cursor", "claude-code": "claude", "anthropic": "claude", "openai": "codex"}
 
 
@@ -108,6 +115,11 @@ def _points(name: str, config: Config) -> int:
     known += KNOWN_BACKENDS
     looks_like_an_id = has_digit_and_letter(name) and "/" not in name
     return 1 if looks_like_an_id or difflib.get_close_matches(name.casefold(), known, 1, cutoff=0.75) else 0
+
+
+def may_name_an_agent(name: str) -> bool:
+    """Whether "add agent NAME" may name one; else it speaks of a program that has agents in it."""
+    return name.casefold() not in _NO_NAMES | _OF_CODE
 
 
 def uses_prompt(wish: Wish) -> bool:

@@ -3,24 +3,34 @@
 A request is a whole sentence of a known form, with names in it and nothing more; every other sentence is a task.
 """
 
+import dataclasses
 import re
 import shlex
 
-from dispatch_queue.config.edit import AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
+from dispatch_queue.config.clis import CLIS
+from dispatch_queue.config.edit import AddAgent, AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
 from dispatch_queue.config.forms import CONFIG, FORMS, MY_DEFAULT, NAME, OURS, A
 from dispatch_queue.config.mention import is_model_id
 from dispatch_queue.config.schema import Config
-from dispatch_queue.config.wish import Changes, Heard, Unclear, Wish, uses_prompt
+from dispatch_queue.config.wish import Changes, Heard, Unclear, Wish, may_name_an_agent, uses_prompt
 
 _MAX_HEAD_CHARS = 200
+_MAX_PROMPT_CHARS = 4000  # of one that is made of the sentence itself
 
 
 def read(text: str, config: Config) -> Wish | None:
     """The request that `text` is, under `config`; None for a task."""
-    head, prompt = _split(text)
-    if not head or len(head) > _MAX_HEAD_CHARS or "\n" in head:
+    said, prompt = _split(text)
+    if prompt is None and (wish := _agent(said, config) or _described(said, config)):
+        return wish
+    if not said or len(said) > _MAX_HEAD_CHARS or "\n" in said:
         return None
-    head = _plain(head)
+    head = _plain(said)
+    return _formed(head, prompt, config) or _several(head, config) or _unclear(head, config)
+
+
+def _formed(head: str, prompt: str | None, config: Config) -> Wish | None:
+    """What a sentence of one of the forms wants."""
     first, _, rest = head.partition(" ")
     for form in FORMS:
         if form.verbs and first.casefold() not in form.verbs:
@@ -30,7 +40,7 @@ def read(text: str, config: Config) -> Wish | None:
         wish = form.means(heard) if heard is not None and heard.all_are_names() else None
         if wish is not None and (prompt is None or uses_prompt(wish)):
             return wish
-    return _several(head, config) or _unclear(head, config)
+    return None
 
 
 def command_of(edit: Edit) -> str:
@@ -38,6 +48,8 @@ def command_of(edit: Edit) -> str:
     match edit:
         case AddModel(model, backend):
             words = ["add-model", model, *(["--backend", backend] if backend else [])]
+        case AddAgent(name, command):
+            words = ["add-agent", name, command]
         case RemoveModel(model):
             words = ["remove-model", model]
         case SetDefault(name):
@@ -96,6 +108,51 @@ def _plain(head: str) -> str:
     return re.sub(_SPACED, lambda found: found[0].replace(" ", "-"), head, flags=re.IGNORECASE)
 
 
+# -- An agent and its command, an alias and what it is for ------------------------------------------------------------
+
+_RUNS = r"(?:runs?|running|uses?|using|with|starts?)(?: the command| command)?:?"
+_AGENT = (
+    rf"(?P<front>[^\n]{{0,80}}?\bagent\b[^\n]{{0,80}}? {_RUNS}) "
+    r"(?:(?P<quote>[`\"'])(?P<quoted>(?:(?!(?P=quote))[^\n])+)(?P=quote)|(?P<bare>[^\n`\"'][^\n]*?))"
+    r"(?:,? (?:please|(?:to|in) (?:my|the|dispatch(?:'s)?) config))?[ .!?]*"
+)
+_AGENT_FRONT = (
+    rf"(?:add|create|make|register|define|set up) {A}(?:custom )?agent:? (?P<called>(?:called|named) )?(?P<name>{NAME})"
+    rf"(?: to {OURS})?[,:]? (?:that |which )?{_RUNS}"
+)
+_CLAUSE = r"\s+(?P<clause>(?:that|which|who) (?!(?:uses?|runs?|is|are) )\S.*)"
+
+
+def _agent(text: str, config: Config) -> Wish | None:
+    """What "add an agent NAME that runs COMMAND" wants."""
+    if len(text) > _MAX_PROMPT_CHARS or not (found := re.fullmatch(_AGENT, text, re.IGNORECASE)):
+        return None
+    front = re.fullmatch(_AGENT_FRONT, _plain(found["front"]), re.IGNORECASE)
+    command = (found["quoted"] or found["bare"]).strip()
+    if not front or not (front["called"] or may_name_an_agent(front["name"])) or _is_name(command, config):
+        return None
+    first, *others = command.split() or [""]
+    options = [word for word in others if word.startswith("-")]
+    known = any(first in cli.programs for cli in CLIS)
+    if found["quoted"] or first.startswith(("/", "./", "~/")) or (options and (known or options[0] == others[0])):
+        return Changes((AddAgent(front["name"], command),), sure=True)
+    return None if others else Unclear(command_of(AddAgent(front["name"], command)))
+
+
+def _described(text: str, config: Config) -> Wish | None:
+    """What "create an alias NAME using MODEL that does so and so" wants."""
+    if len(text) > _MAX_PROMPT_CHARS or "alias" not in text[:_MAX_HEAD_CHARS].casefold():
+        return None
+    found = re.search(_CLAUSE, text, re.IGNORECASE | re.DOTALL)
+    wish = _formed(_plain(text[: found.start()]), "", config) if found and found.start() <= _MAX_HEAD_CHARS else None
+    if not found or not isinstance(wish, Changes) or not isinstance(wish.edits[-1], AddAlias):
+        return None
+    *others, alias = wish.edits
+    assert isinstance(alias, AddAlias)
+    prompt = f"You are an agent {found['clause'].rstrip(' .!')}."
+    return Changes((*others, dataclasses.replace(alias, prompt=prompt)), sure=wish.sure)
+
+
 def _several(head: str, config: Config) -> Wish | None:
     """What a sentence of several clauses wants, if the first one is a request."""
     clauses = re.split(r"(?:[,;.] )?(?<= )(?:and then|and|then) |[;.] ", head)
@@ -111,11 +168,13 @@ def _several(head: str, config: Config) -> Wish | None:
 
 # -- About the configuration, and not understood ----------------------------------------------------------------------
 
-_SUBCOMMANDS = "show|path|check|add-model|remove-model|alias|default|migrate|init"
+_SUBCOMMANDS = "show|path|check|add-agent|add-model|remove-model|alias|default|migrate|init"
 _MENTIONED = rf"(?:{OURS})(?=$|[.,;:!?)]| (?:to|for|with|so|and|that|which|by|from|as|is|has|in|of|using)\b)"
 _HALF = (
     rf"(?:add|create|make|define|new) {A}(?:(?P<alias>{NAME}) )?alias(?: (?:called |named )?(?P<name>{NAME}))?"
-    rf"|(?:add|create|register) (?:(?:an|new) )?agent(?: (?P<agent>{NAME}))?|(?:remove|delete) {A}(?:alias|agent)"
+    r"|(?:add|create|register) (?:(?:an?|another) )?(?:new )?agent"
+    rf"(?: (?P<called>(?:called|named) )?(?P<agent>{NAME}))?"
+    rf"|(?:remove|delete) {A}(?:alias|agent)"
     rf"|(?:change|switch) (?:the |my )?model|(?:set|change|switch|update) {MY_DEFAULT}"
     rf"|(?:edit|open|modify|change|update|reset) (?:{OURS}|{CONFIG})"
 )
@@ -135,10 +194,15 @@ def _unclear(head: str, config: Config) -> Unclear | None:
         return None
     names = [name for name in re.findall(r"[\w.:/@+-]*\w", head) if _is_name(name, config)]
     half = re.fullmatch(_HALF, head, re.IGNORECASE)
+    if half and (agent := half["agent"]):
+        if not (half["called"] or may_name_an_agent(agent)):
+            return None
+        name = shlex.quote(agent)
+        return Unclear(f"dispatch config add-agent {name} COMMAND  # or: dispatch config alias {name} MODEL")
     about = half or re.search(_MENTIONED, head, re.IGNORECASE)
     if not about and names and re.match(_CHANGING, head, re.IGNORECASE):
         about = re.search(rf"{CONFIG}(?: (?:to|so)\b|[,:]|$)", head, re.IGNORECASE)
-    if half and (alias := half["alias"] or half["name"] or half["agent"]):
+    if half and (alias := half["alias"] or half["name"]):
         return Unclear(f"dispatch config alias {shlex.quote(alias)} MODEL")
     if (more := re.fullmatch(_ALIAS_AND_MORE, head, re.IGNORECASE)) and more["model"] in names:
         return Unclear(

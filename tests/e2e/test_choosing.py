@@ -85,6 +85,15 @@ def test_an_alias_is_made_with_its_prompt(box: Sandbox) -> None:
     assert config(box)["aliases"]["security-reviewer"] == {"model": "opus", "prompt": f"{prompt}\n"}  # type: ignore[index]
 
 
+def test_an_agent_with_a_command_is_added_and_can_be_used(box: Sandbox) -> None:
+    done = say(box, "add a new agent foo that runs `cat --number`")
+
+    assert done.code == 0, done.stderr
+    assert config(box)["backends"]["foo"] == {"command": "cat --number\n"}  # type: ignore[index]
+    assert nothing_was_dispatched(box)
+    assert say(box, "--model", "foo", "fix it", *HELD).json["model"] == "foo"
+
+
 def test_an_alias_for_a_new_model_adds_both(box: Sandbox) -> None:
     done = say(box, "add a fast model called speedy that uses composer-1.5 via cursor")
 

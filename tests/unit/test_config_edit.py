@@ -2,9 +2,10 @@
 
 import pytest
 
-from dispatch_queue.config.edit import AddAlias, AddModel, Edit, RemoveAlias, RemoveModel, SetDefault
+from dispatch_queue.config.edit import AddAgent, AddAlias, AddModel, Edit, RemoveAlias, RemoveModel, SetDefault
 from dispatch_queue.config.editing import edited
 from dispatch_queue.config.machine import Machine
+from dispatch_queue.config.parse import parse
 from dispatch_queue.errors import BadConfig, BadInput, DispatchError, Exit
 
 FILE = """\
@@ -73,6 +74,39 @@ def test_the_backend_of_a_known_cli_is_added_with_its_first_model() -> None:
 
     assert '  codex:\n    command: >\n      codex exec --dangerously-bypass-approvals-and-sandbox -C "$(pwd)"\n' in made
     assert said(AddModel("gpt-5.3", "codex"))[1] == "Added model `gpt-5.3`, which runs with codex."
+
+
+def test_an_agent_is_a_backend_with_its_command_and_a_model_of_that_name() -> None:
+    read = parse(make(AddAgent("foo", "my-cli --yes")), "config.yaml").config
+
+    assert read.command_of("foo") == "my-cli --yes"
+    assert read.backend_of("foo") == "foo"
+    assert said(AddAgent("foo", "my-cli --yes")) == ["Added agent `foo`, which runs: my-cli --yes"]
+
+
+def test_an_agent_can_be_given_another_command() -> None:
+    once = make(AddAgent("foo", "my-cli"))
+
+    assert (
+        parse(make(AddAgent("foo", "other --now"), text=once), "config.yaml").config.command_of("foo") == "other --now"
+    )
+    assert make(AddAgent("foo", "my-cli"), text=once) == once
+
+
+@pytest.mark.parametrize(
+    ("agent", "why"),
+    [
+        (AddAgent("a b", "x"), "not a name for an agent"),
+        (AddAgent("shell", "x"), "there is `shell` already"),
+        (AddAgent("Opus", "x"), "there is `Opus` already"),
+        (AddAgent("quick", "x"), "there is `quick` already"),
+        (AddAgent("foo", "x | y"), "needs a shell"),
+        (AddAgent("foo", "'x"), "unclosed quote"),
+        (AddAgent("foo", " "), "is empty"),
+    ],
+)
+def test_an_agent_that_could_not_be_used_is_refused(agent: AddAgent, why: str) -> None:
+    assert why in refused(agent).message
 
 
 def test_what_is_there_already_changes_nothing() -> None:

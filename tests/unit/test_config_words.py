@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch_queue.config.edit import AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
+from dispatch_queue.config.edit import AddAgent, AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
 from dispatch_queue.config.forms import FORMS, Form
 from dispatch_queue.config.mention import is_likely_about_config
 from dispatch_queue.config.schema import Alias, Backend, Config, Model
@@ -197,13 +197,12 @@ def test_a_question_about_the_configuration_is_a_look_at_it(text: str, look: Loo
         ("create a security-reviewer alias", "dispatch config alias security-reviewer MODEL"),
         ("create an alias called rev", "dispatch config alias rev MODEL"),
         ("add an alias", "dispatch config alias NAME MODEL"),
-        ("create a sec alias using opus that minds OWASP", "dispatch config alias sec opus --prompt TEXT"),
+        ("create a sec alias using opus to mind OWASP", "dispatch config alias sec opus --prompt TEXT"),
         ("set the fallback for opus to sonnet", "dispatch config path"),
         ("add another model to my config", "dispatch config add-model MODEL"),
         ("add gpt-5.3 to my config with prompt: Be kind", "dispatch config add-model gpt-5.3"),
         ("change model of alias fast to opus", "dispatch config alias fast opus"),
         ("remove an alias", "dispatch config alias NAME --remove"),
-        ("add agent harvey", "dispatch config alias harvey MODEL"),
         ("add an agent", "dispatch config add-model MODEL"),
         ("add mine to my config via nowhere", "dispatch config add-model mine"),
         ("set default", "dispatch config default MODEL"),
@@ -353,6 +352,7 @@ def test_each_form_is_there_for_its_example(form: Form) -> None:
     [
         (AddModel("gpt-5.3"), "dispatch config add-model gpt-5.3"),
         (AddModel("gpt-5.3", "cursor"), "dispatch config add-model gpt-5.3 --backend cursor"),
+        (AddAgent("foo", "mycli --yes"), "dispatch config add-agent foo 'mycli --yes'"),
         (RemoveModel("a b"), "dispatch config remove-model 'a b'"),
         (SetDefault("opus"), "dispatch config default opus"),
         (AddAlias("rev", "opus", "Be kind."), "dispatch config alias rev opus --prompt 'Be kind.'"),
