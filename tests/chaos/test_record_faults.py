@@ -114,23 +114,23 @@ def test_the_clock_of_a_worker_that_is_set_by_an_hour_costs_no_attempt(
     arena: Arena, observer: Observer, isolation: Isolation, tmp_path: Path
 ) -> None:
     steps = tmp_path / "steps"
-    steps.write_text("0")
+    stepped_clock.set_to(steps, 0)
     arena.add_worker("w1", before=(sys.executable, "-P", stepped_clock.__file__, str(steps)))
     ref = arena.send("t", (*counting(20), "ask: go on?", *counting(40)[20:]), isolation)
     arena.await_ticks(ref, 1)
     arena.add_worker("w2")
 
-    steps.write_text("3600")
+    stepped_clock.set_to(steps, 3600)
     arena.await_state(ref, S.ASKING)
-    steps.write_text("-3600")
+    stepped_clock.set_to(steps, -3600)
     time.sleep(LONGER_THAN_A_DEAD_CLAIM_SECONDS)
     arena.answer(ref, 1, "yes")
     arena.await_ticks(ref, 30)
-    steps.write_text("0")
+    stepped_clock.set_to(steps, 0)
 
     well(arena, observer, ref)
     assert hours_of_ticks(arena, ref) == {0, 1, -1}, "the worker did not see its clock being set"
-    assert (arena.standing(ref).attempt, arena.standing(ref).tries) == (1, 0)
+    assert (arena.standing(ref).attempt, arena.standing(ref).tries) == (1, 0), arena.told(ref)
 
 
 def hours_of_ticks(arena: Arena, ref: Ref) -> set[int]:
@@ -169,7 +169,7 @@ def test_the_clock_of_the_server_that_is_set_by_an_hour_costs_no_attempt(
         time.sleep(LONGER_THAN_A_DEAD_CLAIM_SECONDS)
 
     well(arena, observer, ref)
-    assert (arena.standing(ref).attempt, arena.standing(ref).tries) == (1, 0)
+    assert (arena.standing(ref).attempt, arena.standing(ref).tries) == (1, 0), arena.told(ref)
 
 
 def hours_of(store: Store) -> int:
