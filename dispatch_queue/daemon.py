@@ -26,6 +26,7 @@ from dispatch_queue.home import host_name
 if TYPE_CHECKING:
     import psutil
 
+LOCK: Final = "up.lock"  # held by whoever starts and stops daemons
 LOOK_AGAIN_SECONDS: Final = 0.001  # while something starts
 LOOK_AGAIN_SLOWLY_SECONDS: Final = 0.02  # while something ends
 TREE_EVERY_SECONDS: Final = 0.25  # a look at every process of the machine costs some milliseconds
@@ -280,7 +281,7 @@ def _send(process: "psutil.Process", number: signal.Signals) -> None:
 @contextlib.contextmanager
 def locked(run: Path, limit: timedelta) -> Iterator[None]:
     """Be the only one who starts and stops daemons in this folder. Raises DispatchError after the limit, OSError."""
-    handle = os.open(run / "up.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    handle = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         _lock(handle, limit, "another `dispatch` command has been starting or stopping the local server")
         yield

@@ -17,9 +17,10 @@ from typing import Final
 import dispatch_queue
 from dispatch_queue import files
 from dispatch_queue.clock import SYSTEM
-from dispatch_queue.daemon import LOOK_AGAIN_SECONDS, Daemon, End, locked
+from dispatch_queue.daemon import LOCK, LOOK_AGAIN_SECONDS, Daemon, End, locked
 from dispatch_queue.errors import DispatchError, StoreDown
 from dispatch_queue.home import host_name, run_folder
+from dispatch_queue.locks import is_held
 from dispatch_queue.server import (
     ANSWER_WITHIN,
     ask,
@@ -123,6 +124,11 @@ def drain_note(home: Path) -> float | None:
         return float(files.read(home / "run", DRAIN_NOTE, limit_bytes=64))
     except (OSError, ValueError, DispatchError):
         return None
+
+
+def going_down(home: Path) -> bool:
+    """Whether a `down` is under way."""
+    return drain_note(home) is not None and is_held(home, LOCK)
 
 
 def worker_argv(slots: int | None) -> list[str]:

@@ -39,11 +39,18 @@ class Doing(NamedTuple):
     since: str
 
 
+class Unserved(NamedTuple):
+    """Why no worker takes a queued task, and the command that changes it."""
+
+    reason: str
+    fix: str
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """What there is to know of a task. `plan` is None while it cannot be read; `broken` says why the record cannot.
 
-    `doing` is known only where somebody looked for it; `elsewhere`: it is shown in another project.
+    `doing` and `unserved` are known only where somebody looked for them; `elsewhere`: it is shown in another project.
     """
 
     home: TaskDir
@@ -55,6 +62,7 @@ class Card:
     unreadable: Mapping[str, str] = field(default_factory=dict)  # as of Ipc
     broken: str = ""
     doing: Doing | None = None
+    unserved: Unserved | None = None
     elsewhere: bool = False
 
     @property
@@ -68,6 +76,11 @@ class Card:
     @property
     def total(self) -> int:
         return len(self.plan.items) if self.plan else self.standing.total
+
+    @property
+    def reason(self) -> str:
+        """Why it is in its state; "" if there is nothing to say."""
+        return self.standing.reason or (self.unserved.reason if self.unserved else "")
 
     @property
     def model(self) -> str:

@@ -30,11 +30,15 @@ class Heartbeat:
     ) -> None:
         self._store, self._worker = store, worker
         self._claims, self._facts, self._lost, self._beaten = claims, facts, lost, beaten
-        self._stop = threading.Event()
+        self._stop, self._changed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def changed(self) -> None:
+        """Say at the next beat what the worker is."""
+        self._changed.set()
 
     def close(self) -> None:
         self._stop.set()
@@ -44,7 +48,8 @@ class Heartbeat:
         beats = 0
         while not self._stop.is_set():
             try:
-                if beats % ANNOUNCE_EVERY_BEATS == 0:
+                if beats % ANNOUNCE_EVERY_BEATS == 0 or self._changed.is_set():
+                    self._changed.clear()
                     self._store.announce(self._worker, self._facts())
                 beaten = self._store.beat(self._claims())
                 for ref in (*beaten.lost, *beaten.unknown):

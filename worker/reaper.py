@@ -8,12 +8,15 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from dispatch_queue import served
 from dispatch_queue.change import Change, Record, step
 from dispatch_queue.clock import Clock, stamp
-from dispatch_queue.errors import ClaimLost, Refused, StoreDown
+from dispatch_queue.errors import ClaimLost, DispatchError, Refused, StoreDown
 from dispatch_queue.home import actor
 from dispatch_queue.record import Ref
+from dispatch_queue.served import Served
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.store import Store
 from dispatch_queue.tickets import ref_in
@@ -83,8 +86,8 @@ def lose(record: Record, *, at: str) -> Change:
 class Reaper:
     """One thread."""
 
-    def __init__(self, store: Store, *, host: str, clock: Clock) -> None:
-        self._store, self._host, self._clock = store, host, clock
+    def __init__(self, store: Store, home: Path, *, host: str, clock: Clock) -> None:
+        self._store, self._home, self._host, self._clock = store, home, host, clock
         self._seen: dict[Ref, Sight] = {}
         self._missing: dict[Ref, int] = {}
         self._looked = clock.monotonic()
@@ -136,8 +139,16 @@ class Reaper:
         for ref in self._store.due():
             self._store.release(ref, "due", at=stamp(self._clock.now()), by=actor())
 
+    def _tell_who_serves(self) -> None:
+        try:
+            served.keep(self._home, Served.by(self._store.workers().values()))
+        except (OSError, DispatchError) as error:
+            log.debug("what is served cannot be written down: %s", error)
+
     def _check_tickets(self) -> None:
         queued = list(self._store.records(self._store.in_state(State.QUEUED)).values())
+        if queued:
+            self._tell_who_serves()
         asked = [
             ref_in(ticket) for queue in {record.queue for record in queued} for ticket in self._store.tickets(queue)
         ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dispatch_queue import keys
+from dispatch_queue import keys, served
 from dispatch_queue.clock import SYSTEM, Clock
 from dispatch_queue.errors import StoreDown
 from dispatch_queue.homemirror import LISTEN_SECONDS, RETRY_SECONDS, HomeMirror
@@ -63,7 +63,7 @@ class Services:
             lost=lambda ref: self._tell(ref, "news"),
             beaten=self._beaten,
         )
-        self._reaper = Reaper(self.store, host=settings.host, clock=clock)
+        self._reaper = Reaper(self.store, settings.home, host=settings.host, clock=clock)
         self.saver = Saver(clock)
         self._janitor = Janitor(self.store, settings, clock=clock)
         self._news = threading.Thread(target=self._listen, name="live-news", daemon=True)
@@ -84,6 +84,7 @@ class Services:
         if drain_seconds is not None:
             self.drain_seconds = drain_seconds
         self.stopping.set()
+        self._heartbeat.changed()
         with self._lock:
             held = list(self._held.values())
         for one in held:
@@ -170,6 +171,7 @@ class Services:
             "queues": " ".join(self.queues),
             "slots": str(self.slots),
             "running": str(len(self.claims())),
+            **({served.STOPPING: "1"} if self.stopping.is_set() else {}),
         }
 
     def _beaten(self) -> None:

@@ -13,7 +13,7 @@ from dispatch_queue import batch, producer, schedule, taskdir
 from dispatch_queue.batch import Asked, Node
 from dispatch_queue.caps import Caps
 from dispatch_queue.caps import check as check_caps
-from dispatch_queue.cli import render
+from dispatch_queue.cli import render, unserved
 from dispatch_queue.cli.model import Models, check_command, first_run_if_new, say_doubt
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.cli.submit import SUBMIT_SEQ, fallback, isolation, read_names, read_plan
@@ -49,6 +49,7 @@ def submit_file(here: Here, name: str, options: dict[str, Any]) -> int:
             click.echo(f"error: {unreachable.message}", err=True)
             click.echo("The tasks are kept in their files; `dispatch rebuild` sends them.", err=True)
         return Exit.UNREACHABLE
+    unserved.say(here, [one for one in sent if one.created])
     if follows:
         from dispatch_queue.cli.follow import run
 

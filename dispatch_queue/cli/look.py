@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dispatch_queue import overview
-from dispatch_queue.cli import render
+from dispatch_queue.cli import render, unserved
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.errors import BadConfig, Exit
@@ -30,7 +30,8 @@ def _cards(here: Here, everywhere: bool) -> list[Card]:
     here.reconcile()
     bases = here.bases(everywhere or here.project.id is None)
     found = [card for base in bases for card in overview.cards(base)]
-    return [dataclasses.replace(_alive(card), elsewhere=card.home.base != here.project.path) for card in found]
+    alive = [dataclasses.replace(_alive(card), elsewhere=card.home.base != here.project.path) for card in found]
+    return unserved.with_reasons(here, alive)
 
 
 def _alive(card: Card) -> Card:
@@ -73,7 +74,7 @@ def status(task: str | None, everywhere: bool, as_json: bool) -> int:
         return _overall(_cards(here, everywhere), as_json)
     home = here.task(task)
     here.reconcile(home.id)
-    card = _alive(overview.look(home))
+    [card] = unserved.with_reasons(here, [_alive(overview.look(home))])
     if as_json:
         print_json(render.as_json(card))
     else:
@@ -106,7 +107,7 @@ def show(task: str, as_json: bool) -> int:
     here = Here()
     home = here.task(task)
     here.reconcile(home.id)
-    card = _alive(overview.look(home))
+    [card] = unserved.with_reasons(here, [_alive(overview.look(home))])
     attempts = [Attempt.read(found) for found in overview.attempts(home)]
     answers = overview.answered(home)
     if as_json:

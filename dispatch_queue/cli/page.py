@@ -63,6 +63,8 @@ def next_steps(card: Card, attempts: Sequence[Attempt], offer: Offer | None) -> 
     """The commands that make sense now."""
     state = card.standing.state
     steps = [answering(card, number) for number in sorted(card.questions)]
+    if card.unserved is not None:
+        steps.append(line(card.unserved.fix))
     if state is State.WAITING:
         steps.append(command(card, "release", "" if card.standing.held else "--now"))
     if state in HELD:

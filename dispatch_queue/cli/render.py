@@ -113,8 +113,9 @@ def attention(card: Card) -> list[str]:
         return [f"quiet: {line(standing.quiet)}", command(card, "logs")]
     if standing.state is State.FAILED:
         return [line(standing.reason), command(card, "show")]
-    if standing.state in (State.WAITING, State.QUEUED) and standing.reason:
-        return [line(standing.reason)]
+    if standing.state in (State.WAITING, State.QUEUED):
+        told = [line(standing.reason)] if standing.reason else []
+        return told + ([line(card.unserved.reason), line(card.unserved.fix)] if card.unserved else [])
     return []
 
 
@@ -175,9 +176,8 @@ def checklist(card: Card) -> list[str]:
 
 def summary(card: Card) -> str:
     """One line on where a task stands."""
-    standing = card.standing
-    reason = f": {line(standing.reason)}" if standing.reason else ""
-    return f"{card.id}  {standing.state or BROKEN}  {card.done}/{card.total}{reason}"
+    reason = f": {line(card.reason)}" if card.reason else ""
+    return f"{card.id}  {card.standing.state or BROKEN}  {card.done}/{card.total}{reason}"
 
 
 def event_line(task_id: str, entry: Entry) -> str | None:
@@ -213,7 +213,7 @@ def as_json(card: Card) -> dict[str, Any]:
         "path": str(card.home.path),
         "title": task.title if task else None,
         "state": standing.state,
-        "reason": standing.reason or None,
+        "reason": card.reason or None,
         "model": card.model or None,
         "isolation": task.isolation if task else None,
         "attempt": standing.attempt,

@@ -72,6 +72,11 @@ class Here:
             self._store = made
         return self._store
 
+    @property
+    def connected(self) -> "Store | None":
+        """The store, if something has needed it."""
+        return self._store
+
     def task(self, given: str) -> TaskDir:
         """The task of this project that `given` names: an id, or a unique prefix. Raises BadInput."""
         known = taskdir.known_ids(self.project.path)

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from dispatch_queue import plan, producer, schedule
 from dispatch_queue.caps import LARGEST_COST_USD, Caps, can_cap
 from dispatch_queue.caps import check as check_caps
-from dispatch_queue.cli import render
+from dispatch_queue.cli import render, unserved
 from dispatch_queue.cli.model import Models, check_command, first_run_if_new, is_to_be_confirmed, say_doubt
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.config.choose import Choice, wants_worktree
@@ -176,6 +176,7 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
     _report(here, sent, parsed, choice, unreachable, as_json=options["as_json"], more_follows=waits)
     if unreachable is not None:
         return Exit.UNREACHABLE
+    unserved.say(here, [sent] if sent.created else [])
     if waits:
         from dispatch_queue.cli.recover import follow_through
 

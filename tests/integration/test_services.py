@@ -384,7 +384,7 @@ def test_the_heart_beats_on_after_an_error_of_ours(store: Store, caplog: pytest.
 
 
 def test_records_that_cannot_be_read_are_left_alone_and_do_not_end_the_reaper(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     enroll(store)
     claim(store)
@@ -394,7 +394,7 @@ def test_records_that_cannot_be_read_are_left_alone_and_do_not_end_the_reaper(
     for name in (str(newer), str(odd), "no task", b"\xff/\xff"):
         store._redis.sadd(keys.in_state(State.RUNNING), name)
         store._redis.sadd(keys.tasks(), name)
-    reaper = Reaper(store, host="h", clock=SYSTEM)
+    reaper = Reaper(store, tmp_path, host="h", clock=SYSTEM)
 
     reaper.start()
     wait_for(lambda: (found := store.record(REF)) and not found.worker, "the claim to be taken back")
