@@ -1,14 +1,16 @@
 """A finished task once more: queued again from where it stopped, or its rest as a new task."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dispatch_queue import files, ipc, plan, taskdir
 from dispatch_queue.clock import SYSTEM, Clock, stamp
-from dispatch_queue.errors import BadInput, Refused
+from dispatch_queue.config.schema import SHELL
+from dispatch_queue.errors import BadInput, Refused, UntrustedPath
 from dispatch_queue.home import actor
 from dispatch_queue.mirror import routing
+from dispatch_queue.ownnotes import SKIPPED, cleared, of_a_retry, of_the_shell
 from dispatch_queue.plan import Mark
 from dispatch_queue.producer import Request
 from dispatch_queue.record import Ref, Standing, Task, current
@@ -18,22 +20,30 @@ from dispatch_queue.taskdir import TaskDir
 if TYPE_CHECKING:
     from dispatch_queue.store import Store
 
-SKIPPED = "skipped"
 NO_CAPS: Mapping[str, int | float] = MappingProxyType({})
 
 
-def reopened(data: bytes, *, from_start: bool = False, skip: Iterable[int] = (), name: str = "plan.md") -> bytes:
+def reopened(
+    data: bytes,
+    *,
+    from_start: bool = False,
+    skip: Iterable[int] = (),
+    is_ours: Callable[[str], bool] = of_a_retry,
+    name: str = "plan.md",
+) -> bytes:
     """A plan for another round: failed and blocked items are open, with `from_start` all are; `skip` ones are checked.
+
+    Lines of their notes that are ours go: they tell of a round before, and stand in the journal.
 
     Raises BadPlan, BadInput for a number that the plan does not have.
     """
     for item in plan.parse(data, name=name).items:
         if item.mark is not Mark.OPEN and (from_start or item.mark is not Mark.DONE):
-            data = plan.set_mark(data, item.number, Mark.OPEN)
+            data = plan.set_mark(cleared(data, item.number, is_ours), item.number, Mark.OPEN)
     items = plan.parse(data, name=name).items
     for number in sorted(set(skip)):
         if not 1 <= number <= len(items) or items[number - 1].mark is not Mark.DONE:
-            data = plan.set_mark(data, number, Mark.DONE, SKIPPED)
+            data = plan.set_mark(cleared(data, number, is_ours), number, Mark.DONE, SKIPPED)
     return data
 
 
@@ -63,7 +73,13 @@ def retry(
         raise Refused(
             f"task `{ref.task}` is {state}; only a finished one can be retried", state=state, hint="dispatch ls"
         )
-    data = reopened(home.read(taskdir.PLAN), from_start=from_start, skip=skip, name=home.name(taskdir.PLAN))
+    data = reopened(
+        home.read(taskdir.PLAN),
+        from_start=from_start,
+        skip=skip,
+        is_ours=_own_notes(home),
+        name=home.name(taskdir.PLAN),
+    )
     shown = plan.parse(data)
     if record.state is State.DONE and shown.complete:
         raise Refused(
@@ -86,6 +102,17 @@ def retry(
         Event.RETRY, at=stamp(clock.now()), by=actor(), facts=facts, fields=fields, files={taskdir.PLAN: data}
     )
     store.change(ref, change)
+
+
+def _own_notes(home: TaskDir) -> Callable[[str], bool]:
+    """Tells the lines of notes that dispatch wrote; those of the `shell` agent only where that was the agent."""
+    if current(home.task(), home.standing()).backend != SHELL:
+        return of_a_retry
+    try:
+        seen = home.ipc()
+    except UntrustedPath:
+        return of_the_shell()
+    return of_the_shell([*seen.questions.values(), *seen.answers.values()])
 
 
 def rest_of(home: TaskDir) -> Request:

@@ -8,6 +8,7 @@ import pytest
 
 from dispatch_queue.server import socket_of
 from dispatch_queue.states import State
+from dispatch_queue.taskdir import PLAN
 from tests.support.sandbox import Sandbox
 from tests.support.server import Server
 from tests.support.tasks import (
@@ -252,6 +253,23 @@ def test_a_retry_from_the_start_does_all_of_it_again(box: Project) -> None:
     box.run("retry", task, "--from-start")
     assert box.run("wait", task).code == 0
     assert len(said(box)) == 7
+
+
+def test_the_notes_of_earlier_rounds_do_not_pile_up_and_a_persons_stay(box: Project) -> None:
+    items = ("ask: which?", "Do it: `echo broken; exit 3`")
+    task = submit(box, "--question-default", "this", "--question-timeout", "1", items=items)
+    await_state(box, task, S.FAILED)
+    copy = copy_of(box, task)
+    copy.write(PLAN, copy.read(PLAN) + b"  look into the log\n")
+
+    box.run("retry", task)
+    wait_for(lambda: (at := copy.standing()).attempt == 2 and at.state is S.FAILED, "the second end")
+    box.run("retry", task, "--from-start")
+    wait_for(lambda: (at := copy.standing()).attempt == 3 and at.state is S.FAILED, "the third end")
+
+    asked, broken = copy.plan().items
+    assert asked.note == "answer: this"
+    assert broken.note == "look into the log\nexit status 3: broken"
 
 
 def test_a_retry_can_skip_what_cannot_be_done(box: Project) -> None:

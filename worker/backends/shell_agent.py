@@ -22,6 +22,7 @@ from typing import Final
 
 from dispatch_queue import files, plan
 from dispatch_queue.errors import DispatchError, Exit
+from dispatch_queue.ownnotes import ANSWERED, NO_COMMAND, NO_QUESTION, cleared, of_the_shell
 from dispatch_queue.plan import Item, Mark
 
 # `-S` spares a third of the start, the second folder the modules that the package `worker.backends` imports.
@@ -119,7 +120,7 @@ def open_question() -> str | None:
 def ask(question: str) -> Outcome:
     """Put a question to the dispatcher and wait, for as long as `dispatch-ask` does."""
     if not question:
-        return Outcome(Mark.FAILED, "there is no question after `ask:`")
+        return Outcome(Mark.FAILED, NO_QUESTION)
     try:
         asked = subprocess.run(
             ["dispatch-ask", question], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
@@ -132,7 +133,7 @@ def ask(question: str) -> Outcome:
         return Outcome(Mark.FAILED, f"`dispatch-ask` ended with exit status {asked.returncode}")
     answer = asked.stdout.decode(errors="replace").strip()
     _say(f"answer: {answer}")
-    return Outcome(Mark.DONE, f"answer: {answer}")
+    return Outcome(Mark.DONE, f"{ANSWERED}{answer}")
 
 
 def work(item: Item, shell: Shell) -> Outcome:
@@ -141,7 +142,7 @@ def work(item: Item, shell: Shell) -> Outcome:
     if question is not None:
         return ask(question)
     if line is None:
-        return Outcome(Mark.FAILED, "no `command` in this item; the shell backend runs only commands")
+        return Outcome(Mark.FAILED, NO_COMMAND)
     return shell.run(line)
 
 
@@ -162,7 +163,10 @@ class Task:
         return plan.parse(data)
 
     def set_mark(self, item: Item, outcome: Outcome) -> None:
-        """Mark an item, which may have moved while it was worked on, in the plan as it is now."""
+        """Mark an item, which may have moved while it was worked on, in the plan as it is now.
+
+        The note takes the place of those that stand there from earlier attempts.
+        """
         data = self._data()
         same = [now for now in plan.parse(data).items if now.text == item.text]
         there = next((now for now in same if now.number == item.number), None)
@@ -173,6 +177,7 @@ class Task:
         note = outcome.note
         if len(note) > _NOTE_CHARACTERS:
             note = note[:_NOTE_CHARACTERS] + "…"
+        data = cleared(data, there.number, of_the_shell([note, question_of(item.text) or ""]))
         files.write(self._folder, "plan.md", plan.set_mark(data, there.number, outcome.mark, note))
 
     def write_context(self, plan_: plan.Plan, item: Item, question: str) -> None:
