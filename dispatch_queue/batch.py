@@ -87,18 +87,21 @@ class BadBatch(BadInput):
         super().__init__(said, hint=f"line {first.line}: {first.hint}" if first.hint else None)
 
 
-class _Blamed(Exception):
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+class Faulty(BadInput):
+    """A task of a file has faults, which it keeps itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A task as the file has it: `values` by their keys, checked for their kind, with the line of each."""
+    """A task as the file has it: `values` by their keys, checked for their kind, with the line of each.
+
+    `faults` are what was found to be wrong with it so far.
+    """
 
     line: int
     values: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
+    faults: list[Problem] = field(default_factory=list)
 
     def text(self, key: str) -> str:
         return str(self.values.get(key, ""))
@@ -111,11 +114,18 @@ class Asked:
 
     @contextlib.contextmanager
     def blaming(self, key: str) -> Iterator[None]:
-        """Errors told to a person are this key's fault: `gather` tells the line."""
+        """Keep an error told to a person as this key's fault, and go on behind the `with`."""
         try:
             yield
+        except Faulty:
+            pass
         except DispatchError as error:
-            raise _Blamed(self.problem(key, error.message, error.hint or "")) from error
+            self.faults.append(self.problem(key, error.message, error.hint or ""))
+
+    def check(self) -> None:
+        """Raise Faulty for a task that has faults."""
+        if self.faults:
+            raise Faulty(self.faults[0].text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,40 +139,43 @@ class Node:
 
 
 def parse(text: str, shown: str) -> list[Asked]:
-    """The tasks in the text of a file; `shown` is its name in messages. Raises BadBatch."""
+    """The tasks in the text of a file, with their faults; `shown` is its name in messages.
+
+    Raises BadBatch where there is no list of tasks to be read.
+    """
     read = document.read(text)
-    found: list[Asked] = []
-    if not read.problems:
-        if not isinstance(read.plain, list) or not read.plain:
+    if not isinstance(read.plain, list) or not read.plain:
+        if not read.problems:
             what = "has no tasks" if not read.plain else "must be a list of tasks"
             read.problem((), what, "begin each task with a dash: `- title: …`")
-        else:
-            found = [_task(read, number, value) for number, value in enumerate(read.plain)]
-    if read.problems:
-        raise BadBatch(shown, [one._replace(text=_PLACE.sub("", one.text)) for one in read.problems])
+        raise BadBatch(shown, read.problems)
+    found = [_task(read, number, value) for number, value in enumerate(read.plain)]
+    for one in read.problems:  # of keys: each stands in the task that began last before it
+        within = next((task for task in reversed(found) if task.line <= one.line), found[0])
+        within.faults.append(one._replace(text=_PLACE.sub("", one.text)))
     return found
 
 
 def _task(read: Document, number: int, value: Any) -> Asked:
     line = read.line_of((number,))
     if not isinstance(value, dict):
-        read.problems.append(Problem(line, f"not a task: {seen(value)}", "write its keys: `- title: …`"))
-        return Asked(line)
+        return Asked(line, faults=[Problem(line, f"not a task: {seen(value)}", "write its keys: `- title: …`")])
     values: dict[str, Any] = {}
+    faults: list[Problem] = []
     for key, given in value.items():
         at = read.line_of((number, key))
         if key not in KEYS:
             near = rules.nearest(key, KEYS)
             meant = f"; did you mean `{near}`?" if near else ""
-            read.problems.append(Problem(at, f"unknown key {seen(key)}{meant}", f"known are: {', '.join(KEYS)}"))
+            faults.append(Problem(at, f"unknown key {seen(key)}{meant}", f"known are: {', '.join(KEYS)}"))
             continue
         try:
             values[key] = _value(key, given)
         except ValueError as error:
             hint = "quote text that holds `: `" if isinstance(given, dict | list) else ""
-            read.problems.append(Problem(at, f"`{key}` must be {error}, not {_kind(given)}", hint))
+            faults.append(Problem(at, f"`{key}` must be {error}, not {_kind(given)}", hint))
     lines = {key: read.line_of((number, key)) for key in value}
-    return Asked(line, values, lines)
+    return Asked(line, values, lines, faults)
 
 
 def _value(key: str, given: Any) -> Any:
@@ -203,14 +216,12 @@ def _kind(value: Any) -> str:
 
 
 def gather(asked: Sequence[Asked], make: Any, shown: str) -> list[Request]:
-    """`make` a request of each task; its faults are put together. Raises BadBatch."""
-    made, problems = [], []
+    """`make` a request of each task; the faults of all are told together. Raises BadBatch."""
+    made = []
     for one in asked:
-        try:
-            with one.blaming(""):
-                made.append(make(one))
-        except _Blamed as blamed:
-            problems.append(blamed.problem)
+        with one.blaming(""):
+            made.append(make(one))
+    problems = [fault for one in asked for fault in one.faults]
     if problems:
         raise BadBatch(shown, problems)
     return made

@@ -90,9 +90,11 @@ def _read(name: str) -> str:
 
 
 def _request(here: Here, one: Asked, models: Models, folder: Path, options: dict[str, Any]) -> Request:
-    """What a task of the file asks for; files it names stand beside the file. Raises DispatchError."""
+    """What a task of the file asks for; files it names stand beside the file. Raises DispatchError, Faulty."""
     prompt, values = one.text("prompt"), one.values
-    if not (prompt or values.get("items") or values.get("plan")):
+    choice, placed, plan_bytes, not_before = None, Isolation.SHARED, None, ""  # where these are at fault
+    read: tuple[str, ...] = ()
+    if not (prompt or values.get("items") or values.get("plan") or one.faults):
         raise BadInput("the task says nothing to do", hint="give it a `prompt:`, `items:` or a `plan:`")
     with one.blaming("model"):
         choice = models.choose(prompt, one.text("model") or options["model"])
@@ -113,7 +115,10 @@ def _request(here: Here, one: Asked, models: Models, folder: Path, options: dict
         not_before = schedule.not_before(one.text("at"), one.text("delay"))
     caps = Caps(values.get("max_turns", 0), values.get("max_cost", 0.0))
     with one.blaming("max_cost" if caps.cost_usd else "max_turns"):
-        check_caps(here.config, choice.backend, caps, list(here.config.models))
+        if choice is not None:
+            check_caps(here.config, choice.backend, caps, list(here.config.models))
+    one.check()
+    assert choice is not None
     worker = here.config.worker
     return Request(
         prompt=prompt,

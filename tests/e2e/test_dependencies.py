@@ -218,6 +218,18 @@ def test_a_file_with_faults_is_refused_whole_with_the_line_of_each(box: Project)
     text = TASKS.replace("plan: build.md", "plan: gone.md").replace("read: build.md", "read: [gone.md]")
     lay(box, text.replace("model: shell", "model: nobody"))
 
+    many = """\
+- {title: Build, item: [x], model: nobody, at: "25:00"}
+- title: Ship
+  prioritty: high
+  title: Again
+  items: [x]
+- {title: Test, items: [x], plan: gone.md}
+"""
+    faults = box.run("submit", "-f", "-", "-m", "shell", input=many, check=False)
+    assert "has 6 problems; nothing was dispatched" in faults.stderr
+    told = [line.split(": ")[0].strip() for line in faults.stderr.splitlines() if line.startswith("  ")]
+    assert told == [f"standard input:{number}" for number in (1, 1, 1, 3, 4, 6)]
     refused = box.run("submit", "-f", "tasks.yaml", check=False)
     other = box.run("submit", "-f", "tasks.yaml", "-i", "x", "-m", "shell", check=False)
     lay(box, TASKS.replace("- name: build\n", "- name: build\n  after: deploy\n"))

@@ -33,8 +33,15 @@ def requests(asked: list[Asked]) -> list[Request]:
     ]
 
 
-def arranged(text: str, names: tuple[str, ...] = (), known: tuple[str, ...] = ()) -> list[Node]:
+def parsed(text: str) -> list[Asked]:
+    """The tasks of a file that has no faults."""
     asked = batch.parse(text, FILE)
+    batch.gather(asked, lambda one: None, FILE)
+    return asked
+
+
+def arranged(text: str, names: tuple[str, ...] = (), known: tuple[str, ...] = ()) -> list[Node]:
+    asked = parsed(text)
     return batch.arrange(asked, requests(asked), FILE, names=(*names, *known), known=known)
 
 
@@ -118,6 +125,7 @@ def test_every_key_is_a_field_of_a_request_or_leads_to_one() -> None:
         ("- priority: 3\n", [(1, "`priority` must be one of high, normal, low, not `3`")]),
         ("- title: a\n  title: b\n", [(2, "title: is written twice, first in line 1")]),
         ("- title: a\n\n  bad: 1\n  hold: 2\n", [(3, "unknown key `bad`"), (4, "`hold` must")]),
+        ("- a: 1\n  a: 2\n- b: 1\n", [(1, "unknown key `a`"), (2, "a: is written twice"), (3, "unknown key `b`")]),
         ("- title: [a\n", [(2, "not YAML")]),
         ("- a: &x [1]\n---\n- b: 1\n", [(2, "not YAML")]),
         ("- !!python/object:os.system {}\n", [(1, "has no")]),
@@ -141,7 +149,7 @@ def test_a_file_that_blows_up_is_refused() -> None:
 
 def test_all_problems_are_told_at_once_with_the_file_and_the_line_of_each() -> None:
     with pytest.raises(BadBatch) as caught:
-        batch.parse("- tytle: a\n- hold: 1\n", FILE)
+        parsed("- tytle: a\n- hold: 1\n")
 
     assert caught.value.message.splitlines() == [
         "tasks.yaml has 2 problems; nothing was dispatched",
@@ -150,12 +158,12 @@ def test_all_problems_are_told_at_once_with_the_file_and_the_line_of_each() -> N
     ]
     many = "".join(f"- key{number}: a\n" for number in range(30))
     with pytest.raises(BadBatch, match="and 10 more"):
-        batch.parse(many, FILE)
+        parsed(many)
 
 
 def test_one_problem_is_told_in_one_line_with_its_hint() -> None:
     with pytest.raises(BadBatch) as caught:
-        batch.parse("- title: a\n  itms: [x]\n", FILE)
+        parsed("- title: a\n  itms: [x]\n")
 
     assert caught.value.message == "tasks.yaml:2: unknown key `itms`; did you mean `items`?"
     assert (caught.value.hint or "").startswith("known are: name, title")
