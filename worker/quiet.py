@@ -24,7 +24,7 @@ class Quiet:
     def __str__(self) -> str:
         return (
             f"no output and no change of the plan for {self.seconds / 60:.0f} min, "
-            f"{self.processes} processes used {self.cpu_seconds:.1f} s of CPU"
+            f"{self.processes} process{'es' * (self.processes != 1)} used {self.cpu_seconds:.1f} s of CPU"
         )
 
 

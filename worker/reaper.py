@@ -69,13 +69,14 @@ def lose(record: Record, *, at: str) -> Change:
     died = f"its worker {record.worker or '?'} died"
     fields: dict[str, str | int] = {"worker": "", "tries": record.tries + 1}
     last = record.tries + 1 >= record.attempts
+    which = f"the last of {record.attempts} tries" if record.attempts > 1 else "its only try"
     if last:
         fields["questions"] = ""
     return step(
         Event.FAIL if last else Event.LOSE,
         at=at,
         by=actor(),
-        reason=f"{FailReason.LOST}: {died}, at the last of {record.attempts} tries" if last else died,
+        reason=f"{FailReason.LOST}: {died}, at {which}" if last else died,
         facts={"attempt": record.attempt, "lost": record.worker, "tries": record.tries + 1},
         fields=fields,
         token=record.token,

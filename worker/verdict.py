@@ -117,7 +117,9 @@ def conclude(end: End) -> Verdict | None:
         )
     if end.tries + 1 >= end.limit:
         last = "" if end.exit.ok else f", the last so: {how(end.exit, end.last_line)}"
-        return _failed(FailReason.AGENT, f"{end.limit} attempts ended unfinished{last}; {missing}")
+        return _failed(
+            FailReason.AGENT, f"{end.limit} attempt{'s' * (end.limit > 1)} ended unfinished{last}; {missing}"
+        )
     return Verdict(
         Event.GIVE_BACK,
         f"to be continued: {plan.done} of {len(plan.items)} items are checked",

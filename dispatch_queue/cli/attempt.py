@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dispatch_queue import when
-from dispatch_queue.cli.render import age, line
+from dispatch_queue.cli.render import PAGE, age, line
 from dispatch_queue.config.clis import cli_of
 from dispatch_queue.config.schema import SHELL, Config
 from dispatch_queue.usage import Usage
@@ -166,9 +166,9 @@ def words(attempt: Attempt, now: datetime, *, running: bool = False) -> list[str
     number = f"{attempt.attempt}. "
     on = f" on {line(attempt.host)}" if attempt.host else ""
     if attempt.end is None:
-        state = "running" if running else line(attempt.reason or "no result was left")
+        state = "running" if running else line(attempt.reason or "no result was left", PAGE)
         return [f"{number}{state}"]
-    reason = f": {line(attempt.reason)}" if attempt.reason else ""
+    reason = f": {line(attempt.reason, PAGE)}" if attempt.reason else ""
     lines = [f"{number}{line(attempt.end)}{reason} ({age(attempt.ended or '', now)} ago{on})"]
     if attempt.backend not in (None, SHELL):
         session = [f"session {line(attempt.session)}"] if attempt.session else []
@@ -176,7 +176,7 @@ def words(attempt: Attempt, now: datetime, *, running: bool = False) -> list[str
     if attempt.failure:
         lines.append(_why(attempt.failure, told=attempt.reason or ""))
     if attempt.retries:
-        lines.append(f"{attempt.retries} retries by the CLI itself")
+        lines.append(f"{attempt.retries} {'retry' if attempt.retries == 1 else 'retries'} by the CLI itself")
     lines += _listed("denied", attempt.denials) + _listed("left behind", attempt.left)
     if attempt.kept:
         lines.append(f"the work is in {line(attempt.kept)}")
@@ -186,7 +186,7 @@ def words(attempt: Attempt, now: datetime, *, running: bool = False) -> list[str
 def _why(failure: Failure, *, told: str) -> str:
     meaning = f"{line(failure.kind)}: {MEANING.get(failure.kind, 'a failure of the CLI')}"
     until = f" until {line(when.shown(failure.until))}" if failure.until else ""
-    text = f": {line(failure.text)}" if failure.text and failure.text not in told else ""
+    text = f": {line(failure.text, PAGE)}" if failure.text and failure.text not in told else ""
     return f"{meaning}{until}{text}"
 
 

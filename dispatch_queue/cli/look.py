@@ -78,7 +78,7 @@ def status(task: str | None, everywhere: bool, as_json: bool) -> int:
     if as_json:
         print_json(render.as_json(card))
     else:
-        click.echo(render.summary(card))
+        click.echo(render.summary(card, render.PAGE))
         for text in [*render.checklist(card), *render.attention(card)]:
             click.echo(text)
     return Exit.DONE

@@ -7,6 +7,7 @@ from typing import Any
 from dispatch_queue.cli import attempt as attempts_in_words
 from dispatch_queue.cli.attempt import Attempt, Offer, cures
 from dispatch_queue.cli.render import (
+    PAGE,
     activity,
     age,
     answering,
@@ -32,7 +33,7 @@ def page(
     offer: Offer | None = None,
 ) -> list[str]:
     """The page of a task; `offer` is what there is instead of a model that failed."""
-    lines = [summary(card)]
+    lines = [summary(card, PAGE)]
     if card.broken or card.task is None:
         return [*lines, *attention(card)]
     lines.append(f"  {line(card.task.title)}")

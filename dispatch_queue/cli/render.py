@@ -20,6 +20,7 @@ INDENT = 17
 BROKEN = "broken"  # in the place of a state, of a record that cannot be read
 _UNREADABLE = 3  # files named of a task
 _LINE = 160  # characters of a text shown in a list
+PAGE = 1000  # characters of one on a page of its own
 _OBEYED = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
@@ -174,9 +175,9 @@ def checklist(card: Card) -> list[str]:
     return lines
 
 
-def summary(card: Card) -> str:
-    """One line on where a task stands."""
-    reason = f": {line(card.reason)}" if card.reason else ""
+def summary(card: Card, limit: int = _LINE) -> str:
+    """One line on where a task stands, its reason of `limit` characters at most."""
+    reason = f": {line(card.reason, limit)}" if card.reason else ""
     return f"{card.id}  {card.standing.state or BROKEN}  {card.done}/{card.total}{reason}"
 
 

@@ -97,6 +97,16 @@ next
     )
 
 
+def test_a_page_has_room_for_a_long_reason() -> None:
+    reason = "agent: 1 attempt ended unfinished; unchecked: " + ", ".join(f"{n} 'Step {n}'" for n in range(40))
+    failed = card(standing={"state": State.FAILED, "reason": reason})
+
+    lines = page(failed, [read(end="fail", reason=reason)], [], NOW)
+
+    assert lines[0].endswith(reason)
+    assert any(f"1. fail: {reason} (5m ago" in text for text in lines)
+
+
 def test_the_page_of_a_task_that_failed_says_why_and_what_to_do() -> None:
     failed = card(plan=parse(b"- [ ] One\n"), standing={"state": State.FAILED, "reason": "auth: Invalid API key"})
     attempt = read(

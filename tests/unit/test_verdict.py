@@ -145,7 +145,7 @@ CASES: list[tuple[str, End, Verdict | None]] = [
     (
         "a single try",
         end(seen(HALF), limit=1),
-        Verdict(Event.FAIL, "agent: 1 attempts ended unfinished; unchecked: 2 'two'"),
+        Verdict(Event.FAIL, "agent: 1 attempt ended unfinished; unchecked: 2 'two'"),
     ),
     (
         "the end was not marked, for the last time",
