@@ -210,11 +210,21 @@ def ask_default() -> "Ask | None":
         return None
 
     def ask(models: list[str]) -> str:
-        return str(
-            click.prompt("Which model should be the default?", type=click.Choice(models), default=models[0], err=True)
-        )
+        for number, model in enumerate(models, 1):
+            click.echo(f"  {number}  {render.line(model)}", err=True)
+        question = "Which model should be the default? Its number or name"
+        answer: str = click.prompt(question, default=models[0], value_proc=lambda said: _chosen(said, models), err=True)
+        return answer
 
     return ask
+
+
+def _chosen(said: str, models: Sequence[str]) -> str:
+    """The model that an answer means. Raises click.UsageError, upon which it is asked again."""
+    known = {str(number): model for number, model in enumerate(models, 1)} | {each.casefold(): each for each in models}
+    if model := known.get(said.strip().rstrip(".)").casefold()):
+        return model
+    raise click.UsageError(f"`{render.line(said)}` is none of these; another one later: dispatch config default NAME")
 
 
 def _change(edits: Sequence["Edit"], as_json: bool) -> int:

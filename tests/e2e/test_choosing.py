@@ -350,6 +350,19 @@ def test_the_first_run_asks_for_the_default_and_goes_on(box: Sandbox) -> None:
     assert "Sound good?" not in terminal.shown
 
 
+def test_the_default_may_be_chosen_by_its_number(box: Sandbox) -> None:
+    (box.home / "config.yaml").unlink()
+    terminal = box.on_terminal("fix the login", "--hold")
+    assert "  2  sonnet" in terminal.read_until("Its number or name")
+    terminal.type("9")
+    terminal.read_until("`9` is none of these")
+    terminal.read_until("Its number or name")
+    terminal.type("2")
+
+    assert terminal.wait() == 0, terminal.shown
+    assert config(box)["default"] == "sonnet"
+
+
 @pytest.mark.parametrize("word", ["dispatch", "/dispatch"])
 def test_the_word_dispatch_alone_only_warms_up(box: Sandbox, word: str) -> None:
     done = say(box, word)
