@@ -44,6 +44,7 @@ class FailReason(enum.StrEnum):
     AUTH = "auth"
     MODEL = "model"  # there is no such model, or not for this account
     LIMIT = "limit"
+    CREDIT = "credit"  # nothing left to pay with
     PROVIDER = "provider"  # overloaded or out of reach, for too long
     TIMEOUT = "timeout"
     BUDGET = "budget"

@@ -45,12 +45,13 @@ REASONS: Mapping[Failure, FailReason] = MappingProxyType(
         Failure.AUTH: FailReason.AUTH,
         Failure.LIMIT: FailReason.LIMIT,
         Failure.RATE: FailReason.LIMIT,
-        Failure.CREDIT: FailReason.LIMIT,
+        Failure.CREDIT: FailReason.CREDIT,
         Failure.OVERLOADED: FailReason.PROVIDER,
         Failure.NETWORK: FailReason.PROVIDER,
         Failure.MODEL: FailReason.MODEL,
         Failure.MISSING: FailReason.START,
         Failure.ROOT: FailReason.START,
+        Failure.OPTION: FailReason.START,
         Failure.BUDGET: FailReason.BUDGET,
         Failure.SESSION: FailReason.AGENT,
         Failure.AGENT: FailReason.AGENT,
@@ -86,6 +87,8 @@ def recover(fault: Fault, setting: Setting, now: datetime) -> Verdict:
         said = f"{setting.backend}: {fault.kind}, again at {when.clock(again)}: {fault.text}"
         return Verdict(Event.LIMIT, said, until=stamp(again), stalls=setting.stalls + 1)
     said = f"{REASONS[fault.kind]}: {fault.text}"
+    if fault.kind is Failure.OPTION:
+        said = f"{said}; correct `backends.{setting.backend}.command`, see dispatch doctor"
     if setting.others and fault.kind is not Failure.BUDGET:
         return _taken_over(setting, said)
     where = f" ({setting.backend} on {setting.host})" if fault.kind in _OF_A_MACHINE else ""
@@ -108,4 +111,4 @@ def _taken_over(setting: Setting, why: str) -> Verdict:
     return Verdict(Event.GIVE_BACK, said, instead=setting.others[0])
 
 
-_OF_A_MACHINE = frozenset({Failure.AUTH, Failure.MISSING, Failure.ROOT})
+_OF_A_MACHINE = frozenset({Failure.AUTH, Failure.MISSING, Failure.ROOT, Failure.OPTION})

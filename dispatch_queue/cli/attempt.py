@@ -103,13 +103,14 @@ MEANING: Mapping[str, str] = MappingProxyType(
         "network": "the provider could not be reached",
         "missing": "the CLI is not there",
         "root": "the CLI refuses to work as root",
+        "option": "the CLI does not take an option of its command",
         "budget": "a cap on turns or cost was reached",
         "session": "the CLI no longer had the session that was to go on",
         "agent": "the CLI ended with an error of its own",
     }
 )
 _OF_THE_MODEL = frozenset({"limit", "credit", "overloaded", "model"})  # another one may do better
-_OF_THE_CLI = frozenset({"auth", "missing", "root"})  # one of another CLI may
+_OF_THE_CLI = frozenset({"auth", "missing", "root", "option"})  # one of another CLI may
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

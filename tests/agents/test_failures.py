@@ -40,6 +40,19 @@ def test_what_waiting_cannot_mend_fails_at_once(box: Sandbox, model: Model, cli:
     assert f"dispatch retry {task} --model" in box.run("show", task).stdout
 
 
+def test_an_option_that_the_cli_does_not_take_fails_at_once(box: Sandbox, cli: Cli) -> None:
+    command = {"claude": "claude -p --frobnicate", "codex": "codex exec --frobnicate"}[cli.name]
+    configure(box, backends={cli.name: {"command": command}})
+
+    task = submit(box, "--name", "work", "--item", "Work", model=cli.model)
+
+    await_state(box, task, S.FAILED, limit=WITHIN_SECONDS)
+    reason = reason_of(box, task)
+    assert reason.startswith("start: error: un")
+    assert f"'--frobnicate'; correct `backends.{cli.name}.command`" in reason.replace(" found;", ";")
+    assert states_of(box, task) == [S.QUEUED, S.RUNNING, S.FAILED]
+
+
 @pytest.mark.parametrize("kind", ["rate", "overloaded"])
 def test_what_passes_is_tried_again_later(box: Sandbox, model: Model, cli: Cli, kind: str) -> None:
     refusal = REFUSALS[cli.name][kind]

@@ -66,7 +66,8 @@ def heard(name: str) -> Listener:
         ("codex-error", Failure.OVERLOADED, "We\u2019re currently experiencing high demand"),
         ("codex-network", Failure.NETWORK, "Reconnecting... waiting for network"),
         ("codex-session", Failure.SESSION, "Error: thread/resume: thread/resume failed: no rollout found for thread"),
-        ("codex-option", Failure.AGENT, "For more information, try '--help'."),
+        ("codex-option", Failure.OPTION, "error: unexpected argument '--full-auto' found"),
+        ("claude-option", Failure.OPTION, "error: unknown option '--frobnicate'"),
     ],
 )  # fmt: skip
 def test_a_recorded_failure_is_told_by_its_kind_and_in_the_clis_words(name: str, kind: Failure, text: str) -> None:
@@ -76,6 +77,28 @@ def test_a_recorded_failure_is_told_by_its_kind_and_in_the_clis_words(name: str,
     assert fault.kind is kind
     assert fault.text.startswith(text)
     assert (fault.until is not None) == (kind is Failure.LIMIT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "error: invalid value 'nonsense' for '--sandbox <SANDBOX_MODE>'\n  [possible values: read-only]",
+        "error: a value is required for '--cd <DIR>' but none was supplied",
+        "error: option '--output-format <format>' argument 'nonsense' is invalid. Allowed choices are text, json.",
+    ],
+)
+def test_an_option_that_is_not_taken_is_told_by_its_own_line(text: str) -> None:
+    made = listener("codex")
+    made.feed(f"WARNING: odd\n{text}\n\nFor more information, try '--help'.\n".encode())
+
+    assert made.fault(2) == Fault(Failure.OPTION, text.splitlines()[0])
+
+
+def test_words_of_an_agent_that_has_begun_are_no_refused_option() -> None:
+    made = listener("codex")
+    made.feed(b'{"type":"thread.started","thread_id":"1"}\nerror: unknown option --fast\n')
+
+    assert made.fault(1) == Fault(Failure.AGENT, "error: unknown option --fast")
 
 
 def test_a_limit_tells_when_it_ends() -> None:

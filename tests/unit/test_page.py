@@ -215,6 +215,7 @@ CONFIG = Config(models={"opus": Model("claude"), "sonnet": Model("claude"), "gpt
             ["npm install -g @anthropic-ai/claude-code  (on build-1)", "retry", "retry --model gpt-5.2"],
         ),
         ("root", "claude", ["dispatch doctor  (on build-1)", "retry", "retry --model gpt-5.2"]),
+        ("option", "codex", ["dispatch doctor  (on build-1)", "retry", "retry --model sonnet"]),
         ("network", "claude", ["dispatch doctor  (on build-1)", "retry"]),
         ("limit", "claude", ["retry", "retry --model gpt-5.2"]),
         ("credit", "codex", ["retry", "retry --model sonnet"]),

@@ -34,6 +34,16 @@ def test_what_waiting_cannot_mend_fails_or_goes_to_the_next_model(kind: Failure)
     assert not backed.counts
 
 
+def test_an_option_that_is_not_taken_names_the_key_and_the_command_that_settle_it() -> None:
+    assert recover(fault(Failure.OPTION), ALONE, NOW).reason == (
+        "start: what it said; correct `backends.claude.command`, see dispatch doctor (claude on here)"
+    )
+
+
+def test_an_account_without_credit_is_not_called_a_limit() -> None:
+    assert recover(fault(Failure.CREDIT), ALONE, NOW).reason.startswith("credit: ")
+
+
 @pytest.mark.parametrize("kind", [Failure.AUTH, Failure.MISSING, Failure.ROOT])
 def test_what_is_the_machines_fault_names_it(kind: Failure) -> None:
     assert recover(fault(kind), ALONE, NOW).reason.endswith(" (claude on here)")

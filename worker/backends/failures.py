@@ -24,6 +24,7 @@ class Failure(enum.StrEnum):
     NETWORK = "network"
     MISSING = "missing"  # the CLI is not there
     ROOT = "root"  # the CLI refuses to work as root
+    OPTION = "option"  # the CLI does not take an option of its command
     BUDGET = "budget"  # a cap on turns or cost was reached
     SESSION = "session"  # the one to be carried on is gone
     AGENT = "agent"  # anything else
@@ -41,6 +42,13 @@ class Fault:
         """For `result.json`."""
         return {"kind": self.kind, "text": self.text, "until": stamp(self.until) if self.until else None}
 
+
+# What codex (clap) and claude (commander) say of a command line that they do not understand, in a line of its own.
+_REFUSED_OPTION = re.compile(
+    r"^error: (?:(?:unexpected|unknown|unrecognized) (?:argument|option|subcommand)|invalid value .* for '-"
+    r"|a value is required for '-|the argument '.*' cannot be used|option '-).*",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 # In this order: a sentence on a model's limit may hold a status too.
 _SIGNS = tuple(
@@ -80,6 +88,12 @@ _SIGNS = tuple(
         ),
     )
 )
+
+
+def refused_option(output: str) -> str | None:
+    """The line in which a CLI tells that it does not take an option."""
+    found = _REFUSED_OPTION.search(output)
+    return found[0] if found else None
 
 
 def kind_of(text: str) -> Failure:

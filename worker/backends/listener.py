@@ -10,7 +10,7 @@ from typing import Any
 from dispatch_queue.clock import Clock
 from dispatch_queue.oneline import in_one_line
 from dispatch_queue.usage import Usage
-from worker.backends.failures import Failure, Fault, fault_of
+from worker.backends.failures import Failure, Fault, fault_of, refused_option
 
 MAX_LINE_BYTES = 4 * 1024 * 1024  # a longer line is passed over
 TAIL_BYTES = 4096
@@ -112,6 +112,8 @@ class Listener:
         words = self._tail.decode(errors="replace").strip() or self.report.last_retry or ""
         ended = "ended by a signal" if exit_code is None else f"exit status {exit_code}"
         text = in_one_line(words.splitlines()[-1]) if words else ended
+        if self._read and self.report.session is None and (option := refused_option(words)):
+            return Fault(Failure.OPTION, in_one_line(option))
         # What a CLI without lines of its own printed may be anybody's words.
         guess = fault_of(words, self._clock.now()) if self._read else Fault(Failure.AGENT, words)
         missing = exit_code in (126, 127) and guess.kind is Failure.AGENT
