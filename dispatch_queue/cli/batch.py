@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,17 @@ from dispatch_queue.batch import Asked, Node
 from dispatch_queue.caps import Caps
 from dispatch_queue.caps import check as check_caps
 from dispatch_queue.cli import render, unserved
-from dispatch_queue.cli.model import Models, check_command, first_run_if_new, say_doubt
+from dispatch_queue.cli.model import (
+    UNNAMED,
+    Models,
+    check_command,
+    first_run_if_new,
+    is_to_be_confirmed,
+    say_doubt,
+)
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.cli.submit import SUBMIT_SEQ, fallback, isolation, read_names, read_plan
+from dispatch_queue.config.choose import Choice, Source
 from dispatch_queue.config.schema import SHELL
 from dispatch_queue.errors import BadInput, DispatchError, Exit
 from dispatch_queue.producer import Request, Submitted
@@ -32,18 +41,28 @@ def submit_file(here: Here, name: str, options: dict[str, Any]) -> int:
     _check_options()
     shown = "standard input" if name == "-" else name
     asked = batch.parse(_read(name), shown)
+    is_new = False
     if any(one.text("model") != SHELL for one in asked) and options["model"] != SHELL:
-        first_run_if_new(here)
-    models = Models(here)
+        is_new = first_run_if_new(here)
+    choices = _Choices(Models(here), options["model"])
     folder = Path.cwd() if name == "-" else (Path.cwd() / name).parent
-    requests = batch.gather(asked, lambda one: _request(here, one, models, folder, options), shown)
+
+    def gathered() -> list[Request]:
+        choices.made.clear()
+        return batch.gather(asked, lambda one: _request(here, one, choices, folder, options), shown)
+
+    requests = gathered()
+    if choices.confirmed(options, is_new=is_new):
+        requests = gathered()
+    for choice in choices.made:
+        say_doubt(choice)
     if options["dry_run"]:
-        return _dry_run(here, asked, requests, shown, as_json=options["as_json"])
-    models.keep()
+        return _dry_run(here, asked, requests, shown, choices, as_json=options["as_json"])
+    choices.models.keep()
     sent = batch.record_locally(asked, requests, here.project, shown, home=here.home)
     unreachable = _send(here, [one for one in sent if one.created])
     follows = options["wait"] or options["follow"]
-    _report(sent, shown, unreachable, as_json=options["as_json"], one_line=follows)
+    _report(sent, shown, choices, unreachable, as_json=options["as_json"], one_line=follows)
     if unreachable is not None:
         if not options["as_json"]:
             click.echo(f"error: {unreachable.message}", err=True)
@@ -57,6 +76,41 @@ def submit_file(here: Here, name: str, options: dict[str, Any]) -> int:
         return run(here, homes, quiet=not options["follow"], as_json=options["as_json"], since=SUBMIT_SEQ)
     failed = any(one.task.after and one.home.standing().state is State.FAILED for one in sent if one.created)
     return Exit.FAILED if failed else Exit.DONE
+
+
+class _Choices:
+    """The models of the tasks of a file. `made` are in the file's order."""
+
+    def __init__(self, models: Models, flag: str | None) -> None:
+        self.models = models
+        self.made: list[Choice] = []
+        self._flag = flag
+        self._answer: Choice | None = None  # for the tasks that name no model
+
+    def choose(self, one: Asked) -> Choice:
+        """The model for a task. Raises NotAvailable."""
+        choice = self.models.choose(one.text("prompt"), one.text("model") or self._flag)
+        if self._answer is not None and choice.source in UNNAMED:
+            choice = self._answer
+        self.made.append(choice)
+        return choice
+
+    def confirmed(self, options: dict[str, Any], *, is_new: bool) -> bool:
+        """Ask once for all tasks that name no model; whether it is another one now. Raises click.Abort for a no."""
+        unnamed = [choice for choice in self.made if choice.source in UNNAMED]
+        if not unnamed or not is_to_be_confirmed(unnamed[0], options, is_new=is_new):
+            return False
+        answer = self.models.confirmed(unnamed[0], what=f"{len(unnamed)} of {len(self.made)} tasks")
+        self._answer = answer if answer != unnamed[0] else None
+        return self._answer is not None
+
+    def told(self) -> list[str]:
+        """Which models the tasks use that name none as their `model`, and why, as sentences."""
+        counts = Counter((one.model, one.why) for one in self.made if one.source is not Source.FLAG)
+        return [
+            f"{count} task{' uses' if count == 1 else 's use'} {render.line(model)} ({render.line(why)})."
+            for (model, why), count in counts.items()
+        ]
 
 
 def _check_options() -> None:
@@ -89,7 +143,7 @@ def _read(name: str) -> str:
         ) from error
 
 
-def _request(here: Here, one: Asked, models: Models, folder: Path, options: dict[str, Any]) -> Request:
+def _request(here: Here, one: Asked, choices: _Choices, folder: Path, options: dict[str, Any]) -> Request:
     """What a task of the file asks for; files it names stand beside the file. Raises DispatchError, Faulty."""
     prompt, values = one.text("prompt"), one.values
     choice, placed, plan_bytes, not_before = None, Isolation.SHARED, None, ""  # where these are at fault
@@ -97,8 +151,7 @@ def _request(here: Here, one: Asked, models: Models, folder: Path, options: dict
     if not (prompt or values.get("items") or values.get("plan") or one.faults):
         raise BadInput("the task says nothing to do", hint="give it a `prompt:`, `items:` or a `plan:`")
     with one.blaming("model"):
-        choice = models.choose(prompt, one.text("model") or options["model"])
-        say_doubt(choice)
+        choice = choices.choose(one)
         check_command(here, choice.backend)
     with one.blaming("isolation" if "isolation" in values else "worktree"):
         placed = _isolation(one, options, prompt)
@@ -177,7 +230,13 @@ def _send(here: Here, made: Sequence[Submitted]) -> DispatchError | None:
 
 
 def _report(
-    sent: Sequence[Submitted], shown: str, unreachable: DispatchError | None, *, as_json: bool, one_line: bool
+    sent: Sequence[Submitted],
+    shown: str,
+    choices: _Choices,
+    unreachable: DispatchError | None,
+    *,
+    as_json: bool,
+    one_line: bool,
 ) -> None:
     from dispatch_queue import overview
 
@@ -197,9 +256,13 @@ def _report(
         said = f", {render.line(standing.reason)}" if standing.state in (State.WAITING, State.FAILED) else ""
         state = f"{standing.state}{said}" if one.created else "was dispatched before with the same content"
         click.echo(f"  {card.id.ljust(width)}  {one.task.model}  {state}")
+    for sentence in choices.told():
+        click.echo(sentence)
 
 
-def _dry_run(here: Here, asked: Sequence[Asked], requests: Sequence[Request], shown: str, *, as_json: bool) -> int:
+def _dry_run(
+    here: Here, asked: Sequence[Asked], requests: Sequence[Request], shown: str, choices: _Choices, *, as_json: bool
+) -> int:
     base = here.project.path
     names, known = taskdir.known_names(base), taskdir.known_ids(base)
     nodes: list[Node] = batch.arrange(asked, requests, shown, names=names, known=known)
@@ -215,4 +278,6 @@ def _dry_run(here: Here, asked: Sequence[Asked], requests: Sequence[Request], sh
         said = f" It waits: {waits['reason']}." if waits else ""
         click.echo(f"Would dispatch `{one.task.id}` using {one.task.model}, {one.task.isolation}.{said} Plan:")
         click.echo("".join(f"  {line}\n" for line in one.plan.decode().splitlines() if line.strip()), nl=False)
+    for sentence in choices.told():
+        click.echo(sentence)
     return Exit.DONE

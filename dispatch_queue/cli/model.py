@@ -14,6 +14,8 @@ from dispatch_queue.config.mention import FAMILIES, asked_for, mentions
 from dispatch_queue.config.schema import Config, Model
 from dispatch_queue.errors import BadConfig, DispatchError
 
+UNNAMED = (Source.DEFAULT, Source.BEST)  # how a model is chosen where nobody names one
+
 _YES, _NO = ("", "y", "yes", "ok", "okay", "sure"), ("n", "no")
 
 
@@ -35,10 +37,10 @@ class Models:
         self._config = dataclasses.replace(self._config, models={**self._config.models, model: Model(backend)})
         return choose(self._config, prompt, flag)
 
-    def confirmed(self, choice: Choice) -> Choice:
-        """Ask whether `choice` is right; the answer may name another. Raises click.Abort for a no."""
+    def confirmed(self, choice: Choice, what: str = "this") -> Choice:
+        """Ask whether `choice` is right for `what`; the answer may name another. Raises click.Abort for a no."""
         why = f'"{render.line(choice.phrase)}": {choice.why}' if choice.phrase else choice.why
-        question = f"I'll dispatch this using {choice.model} ({why}). Sound good? [Y/n, or another model]"
+        question = f"I'll dispatch {what} using {choice.model} ({why}). Sound good? [Y/n, or another model]"
         while True:
             answer = click.prompt(question, default="", show_default=False, prompt_suffix=" ", err=True).strip()
             if answer.casefold().rstrip(".!") in _YES:
@@ -91,7 +93,7 @@ def is_to_be_confirmed(choice: Choice, options: Mapping[str, object], *, is_new:
 
     A default that `is_new` was just asked for.
     """
-    doubtful = (choice.source in (Source.DEFAULT, Source.BEST) and not is_new) or bool(choice.phrase)
+    doubtful = (choice.source in UNNAMED and not is_new) or bool(choice.phrase)
     quiet = options["yes"] or options["as_json"] or options["dry_run"]
     return doubtful and not quiet and on_terminal()
 

@@ -267,6 +267,23 @@ def test_tasks_of_a_file_may_name_unknown_models(box: Sandbox) -> None:
     assert "gpt-5.9" in config(box)["models"]  # type: ignore[operator]
 
 
+FILE = "- {prompt: use haiku to plan it}\n- {prompt: do it}\n- {prompt: test it}\n- {prompt: end it, model: sonnet}\n"
+
+
+@pytest.fixture
+def tasks(box: Sandbox) -> str:
+    """The name of a file with tasks that nobody begins, two of which name no model."""
+    (box.project / "tasks.yaml").write_text(FILE.replace("}", ", hold: true}"))
+    return "tasks.yaml"
+
+
+def test_of_a_files_tasks_it_is_said_which_models_they_use_and_why(box: Sandbox, tasks: str) -> None:
+    told = ["1 task uses haiku (named in the prompt).", "2 tasks use opus (your default)."]
+
+    assert say(box, "-f", tasks, "--dry-run").stdout.splitlines()[-2:] == told
+    assert say(box, "-f", tasks).stdout.splitlines()[-2:] == told
+
+
 # -- Asked on a terminal ----------------------------------------------------------------------------------------------
 
 QUESTION = "I'll dispatch this using opus (your default). Sound good?"
@@ -281,6 +298,28 @@ def test_the_default_is_confirmed(box: Sandbox, answer: str) -> None:
 
     assert terminal.wait() == 0, terminal.shown
     assert "using opus (your default)" in terminal.shown.partition(QUESTION)[2]
+
+
+def test_the_default_is_confirmed_once_for_all_tasks_of_a_file(box: Sandbox, tasks: str) -> None:
+    terminal = box.on_terminal("-f", tasks)
+    terminal.read_until("I'll dispatch 2 of 4 tasks using opus (your default). Sound good?")
+    assert nothing_was_dispatched(box)
+    terminal.type("sonnet")
+
+    assert terminal.wait() == 0, terminal.shown
+    assert "2 tasks use sonnet (your answer)." in terminal.shown
+    assert "1 task uses haiku (named in the prompt)." in terminal.shown
+    assert "Sound good?" not in terminal.shown.partition("Sound good?")[2]
+
+
+@pytest.mark.parametrize("words", [("--yes",), ("--model", "opus")])
+def test_the_tasks_of_a_file_are_not_asked_about_where_that_is_plain(
+    box: Sandbox, tasks: str, words: tuple[str, ...]
+) -> None:
+    terminal = box.on_terminal("-f", tasks, *words)
+
+    assert terminal.wait() == 0, terminal.shown
+    assert "Sound good?" not in terminal.shown
 
 
 @pytest.mark.parametrize(
