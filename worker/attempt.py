@@ -80,6 +80,7 @@ class Attempt:
         with contextlib.ExitStack() as stack:
             try:
                 self._config = load(self._services.settings.home).config
+                self._catch_up()
                 verdict = self._used_up() or self._held_back()
                 if verdict is not None:
                     self._ending.end(verdict)
@@ -107,11 +108,14 @@ class Attempt:
     def _wait_for_room(self) -> Verdict | None:
         return space.wait_for_room(self._services.settings, self._home, self._clock.now())
 
-    def _prepare(self) -> Prepared:
+    def _catch_up(self) -> None:
+        """Bring home what led to this attempt: it may have begun before whoever queued it could write it down."""
         try:
             sync(self._store, self._home, self._ref)
         except StoreDown:
             log.warning("%s starts without Redis", self._ref, extra={"action": "store_down"})
+
+    def _prepare(self) -> Prepared:
         if self.number > 1:
             sweep_attempts(self._ref, until=self.number - 1)
         task = current(self._home.task(), self._home.standing())

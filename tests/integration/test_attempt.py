@@ -1,4 +1,4 @@
-"""An attempt that an error of the worker's own breaks off: over at once, nothing left, and said so."""
+"""An attempt of a worker in this thread: broken off by an error of our own, or begun before its files are there."""
 
 import dataclasses
 import logging
@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from dispatch_queue import again
 from dispatch_queue.change import Record
 from dispatch_queue.home import dispatch_home
 from dispatch_queue.mirror import push, sync
@@ -37,9 +38,15 @@ class Desk:
         self.services, self.project = services, folder / "project"
         self.project.mkdir()
 
-    def submit(self, *items: str, attempts: int = 3) -> Ref:
+    def submit(self, *items: str, attempts: int = 3, max_turns: int = 0) -> Ref:
         request = Request(
-            items=items, model="shell", backend="shell", isolation=Isolation.SHARED, attempts=attempts, name="a-job"
+            items=items,
+            model="shell",
+            backend="shell",
+            isolation=Isolation.SHARED,
+            attempts=attempts,
+            name="a-job",
+            max_turns=max_turns,
         )
         made = record_locally(request, Project(self.project, None), home=dispatch_home())
         push(self.services.store, made.home, made.task.ref)
@@ -139,3 +146,14 @@ def test_an_error_after_the_end_was_told_changes_nothing(desk: Desk, monkeypatch
 
     assert desk.record(ref).state is State.DONE
     assert '"end": "finish"' in (desk.home(ref).path / "attempts/1/result.json").read_text()
+
+
+def test_an_attempt_that_begins_before_its_retry_is_in_the_files_has_the_caps_of_the_retry(desk: Desk) -> None:
+    ref = desk.submit("first: `true`", max_turns=1)  # which the shell cannot keep
+    claim.answer(desk.services, ref)
+    assert desk.record(ref).reason.startswith("start: backend `shell` cannot be told to stop")
+
+    again.retry(desk.services.store, desk.home(ref), ref, caps={"max_turns": 0})
+    claim.answer(desk.services, ref)
+
+    assert desk.record(ref).state is State.DONE
