@@ -22,7 +22,8 @@ STATUS, written here      means
 On Linux the warden is the child subreaper of the tree: whatever is orphaned below it becomes its own child, so the
 tree is empty exactly when it has no child. Above it stands its guard, a subreaper too, which sleeps until the warden
 has ended: the tree of a warden that was killed falls to the guard, and when the guard is killed, the warden ends the
-tree. The process that `worker.process` started is the guard; it ends as the warden did.
+tree. One that the agent has stopped is woken by the other. The process that `worker.process` started is the guard;
+it ends as the warden did.
 
 Elsewhere there is no guard, and the tree is what `ps` shows below the warden, and the process groups seen there; a
 process that left both before anyone looked is not found.
@@ -197,6 +198,7 @@ class Warden:
                     if not empty:
                         self._end_within(LEFTOVER_GRACE_SECONDS)
             if empty:
+                _send(os.getppid(), _signal.SIGCONT)  # an agent may have stopped the guard, which is to end with us
                 report(self._status, "empty")
                 return
             wait = None
@@ -284,9 +286,13 @@ def leave_streams_and_folder() -> None:
 
 
 def stand_guard(warden: int, status: int) -> None:
-    """Wait for the warden's end; if it was killed, kill its tree. Ends this process as the warden ended."""
+    """Wait for the warden's end; if it was killed, kill its tree. Ends this process as the warden ended.
+
+    A warden that its agent has stopped is made to go on.
+    """
     leave_streams_and_folder()
-    _, ended = os.waitpid(warden, 0)
+    while os.WIFSTOPPED(ended := os.waitpid(warden, os.WUNTRACED)[1]):
+        _send(warden, _signal.SIGCONT)
     code = os.waitstatus_to_exitcode(ended)
     if code != 0:
         tree, pause = Tree(warden), LOOK_AGAIN_SECONDS[0]

@@ -307,6 +307,19 @@ def test_an_agent_that_kills_its_warden_leaves_no_process(start: Callable[..., A
     assert living_below(folder) == []
 
 
+@LINUX_ONLY
+@pytest.mark.parametrize("above", [warden_of, guard_of])
+def test_an_agent_whose_parent_is_stopped_ends_all_the_same(
+    start: Callable[..., AgentProcess], above: Callable[[AgentProcess], int]
+) -> None:
+    agent = start("sh", "-c", "echo ready; exec sleep 60")
+    wait_ready(agent)
+    os.kill(above(agent), signal.SIGSTOP)
+    os.kill(agent.pid, signal.SIGKILL)
+
+    assert end_of(agent) == ProcessExit(signal=signal.SIGKILL)
+
+
 def test_sweep_kills_what_has_the_mark_and_nothing_else(folder: Path) -> None:
     mark, other = "a" * 32, "a" * 31 + "b"
     marked = subprocess.Popen(["sleep", "60"], cwd=folder, env={**os.environ, MARK_VARIABLE: mark})

@@ -136,15 +136,15 @@ os.kill(os.getppid(), signal.SIGKILL)
 time.sleep(60)
 """
 
-# Nobody above it can hear or end anything then.
+# Nobody above it can hear or end anything then, unless the one that was killed woke the other one before.
 _STOPS_ITS_PARENT_AND_KILLS_THE_NEXT = """
 import os, signal, time
 parent = os.getppid()
 with open(f"/proc/{parent}/stat") as stat:
     above = int(stat.read().rpartition(")")[2].split()[1])
+print("ready", flush=True)
 os.kill(parent, signal.SIGSTOP)
 os.kill(above, signal.SIGKILL)
-print("ready", flush=True)
 time.sleep(60)
 """
 
