@@ -39,6 +39,7 @@ class Record:
     idle: bool = False  # the last of them checked nothing
     stalls: int = 0  # failures of the provider in a row
     made: str = ""  # a word of this record's own: Redis lost it and was told again if there is another
+    created: str = ""  # when the task was submitted; of another time, it is of another task that had this id
 
     @classmethod
     def read(cls, ref: Ref, found: Mapping[str, str]) -> "Record":
@@ -71,6 +72,7 @@ class Record:
             idle=bool(number("idle")),
             stalls=number("stalls"),
             made=found.get("made", ""),
+            created=found.get("created", ""),
         )
 
 

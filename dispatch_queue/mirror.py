@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from dispatch_queue import files, ipc, plan, taskdir, when
-from dispatch_queue.change import Change, GuardFailed, Outline, Pulled, Waits, step, write_questions
+from dispatch_queue.change import Change, GuardFailed, Outline, Pulled, Record, Waits, step, write_questions
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, DispatchError, Refused, StoreDown, UntrustedPath
 from dispatch_queue.home import actor
@@ -124,10 +124,16 @@ def push(store: Store, home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> Sta
     """
     standing = home.standing()
     if not standing.final:
-        if store.record(ref) is None:
+        record = store.record(ref)
+        if record is None or _is_former(record, home.task()):
             enroll(store, home, ref, standing)
         push_answers(store, home, ref, standing, clock=clock)
     return standing
+
+
+def _is_former(record: Record, task: Task) -> bool:
+    """Whether a record is of an earlier task of this id, whose directory somebody removed."""
+    return record.created not in ("", task.created)
 
 
 def push_answers(store: Store, home: TaskDir, ref: Ref, standing: Standing, *, clock: Clock = SYSTEM) -> None:
@@ -154,13 +160,19 @@ def enroll(store: Store, home: TaskDir, ref: Ref, standing: Standing) -> bool:
     """Tell Redis of a task that only the files know: newly submitted, or lost there. False: it knew it already.
 
     The journal's own entries are not sent: the record goes on from their last seq. A running task is running again,
-    with the token of its claim: its worker goes on, or the reaper takes it back.
+    with the token of its claim: its worker goes on, or the reaper takes it back. What Redis still knows of an earlier
+    task of this id, whose directory is gone, is forgotten. Raises Refused while that one runs or is waited for.
     """
     task = current(home.task(), standing)
     if task.project != ref.project:
         raise Refused(f"task `{task.id}` was submitted in another project", state="foreign", hint="submit it here")
+    former = store.record(ref)
+    if former is not None and _is_former(former, task) and store.forget(ref, former.seq, unfinished=True) is False:
+        said = f"an earlier task `{task.id}`, whose directory was removed, is {former.state} or waited for"
+        raise Refused(said, state=former.state, hint=f"dispatch cancel {task.id}, then dispatch ls")
     fields = routing(task) | {
         "made": os.urandom(4).hex(),
+        "created": task.created,
         "seq": standing.seq,
         "token": standing.token,
         "attempt": standing.attempt,

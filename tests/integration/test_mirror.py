@@ -879,3 +879,33 @@ def test_an_entry_that_was_read_back_is_the_one_in_redis(far: Job) -> None:
 
     kept: list[Entry] = [entry for entry in far.home.entries() if entry.seq > 1]
     assert kept == list(far.store.pull(far.ref, 0).entries)
+
+
+def test_a_task_whose_directory_was_removed_leaves_nothing_to_the_next_one_of_its_name(
+    store: Store, project: Path
+) -> None:
+    old = Job(store, project, "again", Isolation.SHARED)
+    old.claim()
+    old.change(E.FINISH, token=old.token)
+    shutil.rmtree(old.home.path)
+
+    new = Job(store, project, "again", Isolation.SHARED)
+    reconcile(store, project, new.ref.project)
+
+    assert (new.sync().state, new.events()) == (S.QUEUED, ["submit"])
+    assert new.record.state is S.QUEUED
+
+
+def test_a_task_is_not_sent_while_a_removed_one_of_its_name_runs(store: Store, project: Path) -> None:
+    old = Job(store, project, "again", Isolation.SHARED)
+    old.claim()
+    shutil.rmtree(old.home.path)
+
+    with pytest.raises(Refused, match="whose directory was removed, is running"):
+        Job(store, project, "again", Isolation.SHARED)
+
+    reconcile(store, project, old.ref.project)
+    assert old.events() == ["submit"]
+    old.change(E.CANCEL)
+    reconcile(store, project, old.ref.project)
+    assert old.record.state is S.QUEUED
