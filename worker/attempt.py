@@ -31,7 +31,7 @@ from worker.quiet import Quiet
 from worker.recovery import Setting, held_back, recover
 from worker.supervisor import PARK_GRACE, Limits, Mailbox, Stop, Watching, supervise
 from worker.transcript import Transcript
-from worker.verdict import End, Verdict, broken_off, conclude, how, items_agreed, judge, not_begun
+from worker.verdict import STOPPED, End, Verdict, broken_off, conclude, how, items_agreed, judge, not_begun
 
 if TYPE_CHECKING:
     from worker.services import Services
@@ -96,6 +96,9 @@ class Attempt:
                 self._ending.end(verdict)
                 return
             except (DispatchError, OSError) as error:
+                if self._services.drain_left() <= 0:
+                    self._ending.end(STOPPED)
+                    return
                 said = error.message if isinstance(error, DispatchError) else str(error)
                 hint = f" — {error.hint}" if isinstance(error, DispatchError) and error.hint else ""
                 self._fail_start(f"{said}{hint}")
@@ -130,7 +133,7 @@ class Attempt:
             slot=self._slot,
             caps=self._caps,
             masker=self._masker,
-            lost=self._is_lost,
+            over=lambda: self._services.drain_left() <= 0 or self._is_lost(),
         )
 
     def _used_up(self) -> Verdict | None:
@@ -248,7 +251,7 @@ class Attempt:
                 limits=Limits(
                     timeout=task.timeout,
                     question=task.question_timeout + grace,
-                    drain=lambda: self._services.drain_seconds,
+                    drain=self._services.drain_left,
                     quiet=settings.quiet_seconds,
                 ),
                 overdue=lambda: bool(default) and publisher.answer_overdue(live, default),
@@ -260,6 +263,8 @@ class Attempt:
 
     def _check(self, prepared: Prepared) -> Verdict | None:
         """Run the task's own check in the workspace: the agent says that all is done."""
+        if self._services.stopping.is_set():
+            self._mailbox.tell("drain")  # the agent's supervisor may have taken the word
         argv = ("sh", "-c", prepared.task.verify)
         command = Command(argv=argv, cwd=prepared.workspace.path, env=prepared.command.env)
         name = self._home.name(f"attempts/{self.number}/verify.log")

@@ -71,11 +71,11 @@ def prepare(
     slot: int,
     caps: Caps,
     masker: Masker,
-    lost: Callable[[], bool],
+    over: Callable[[], bool],
 ) -> Prepared:
     """Lay everything down in the workspace. `caps` are what is left of the task's own.
 
-    `lost`: the claim is another's, and a setup that runs is to end.
+    `over`: the claim is another's, or the worker stops, and a setup that runs is to end.
 
     Raises DispatchError, OSError.
     """
@@ -95,7 +95,7 @@ def prepare(
             take_over(TaskDir(place.before, task.id), copy)
         log = home.attempt_folder(attempt) / "setup.log"
         files.remove(home.base, home.name(f"attempts/{attempt}/setup.log"))
-        provision.set_up(home.base, place.path, environ={**os.environ, **values}, output=log, masker=masker, lost=lost)
+        provision.set_up(home.base, place.path, environ={**os.environ, **values}, output=log, masker=masker, over=over)
     cleared = put_aside(copy)  # by whom it was put there cannot be told: no agent has run
     asked = copy.ipc()
     standing = home.standing()

@@ -18,7 +18,7 @@ from worker.masking import MaskedStream, Masker
 
 INCLUDE: Final = ".worktreeinclude"
 SETUP: Final = f"{RECORD}/setup"
-ASK_EVERY_SECONDS = 0.5  # whether the claim is still ours, while a setup says nothing
+ASK_EVERY_SECONDS = 0.5  # whether the attempt is over
 SETUP_TIMEOUT: Final = timedelta(minutes=15)  # time to install what a project depends on
 TAIL_BYTES: Final = 4096
 TAIL_LINES: Final = 5
@@ -71,12 +71,12 @@ def set_up(
     environ: Mapping[str, str],
     output: Path,
     masker: Masker,
-    lost: Callable[[], bool] = lambda: False,
+    over: Callable[[], bool] = lambda: False,
     timeout: timedelta = SETUP_TIMEOUT,
 ) -> bool:
     """Run the project's executable `.dispatch/setup` in the workspace, what it prints into `output`; False: none there.
 
-    Raises SetupFailed, also after `timeout` and when `lost` says so, and process.StartFailed. Nothing that it started
+    Raises SetupFailed, also after `timeout` and when `over` says so, and process.StartFailed. Nothing that it started
     runs on.
     """
     script = project.resolve() / SETUP
@@ -87,12 +87,12 @@ def set_up(
     command = process.Command(argv=(str(script),), cwd=workspace, env=environ)
     agent = process.spawn(command)
     try:
-        ended = _copy_output(agent, output, masker, deadline, lost)
+        ended = _copy_output(agent, output, masker, deadline, over)
     finally:
         agent.close()
     if ended is not None and ended.ok:
         return True
-    if lost():
+    if over():
         raise SetupFailed(f"{SETUP} was ended: the task is not this worker's any more")
     outcome = f"did not end within {timeout.total_seconds():g} s" if ended is None else _outcome(ended)
     last = output.read_bytes()[-TAIL_BYTES:].decode(errors="replace").splitlines()[-TAIL_LINES:]
@@ -106,9 +106,9 @@ def _outcome(ended: process.ProcessExit) -> str:
 
 
 def _copy_output(
-    agent: process.AgentProcess, output: Path, masker: Masker, deadline: float, lost: Callable[[], bool]
+    agent: process.AgentProcess, output: Path, masker: Masker, deadline: float, over: Callable[[], bool]
 ) -> process.ProcessExit | None:
-    """Write what the agent prints to a file until it ends; None when the deadline comes first, or the claim is lost."""
+    """Write what the agent prints to a file until it ends; None when the deadline comes first, or it is over."""
     ready = poll()
     ready.register(agent.status, POLLIN)
     ready.register(agent.output, POLLIN)
@@ -116,7 +116,12 @@ def _copy_output(
     masked = MaskedStream(masker)
     with output.open("wb", buffering=0) as stream, contextlib.ExitStack() as end:
         end.callback(lambda: stream.write(masked.rest()))
+        ask_at = time.monotonic() + ASK_EVERY_SECONDS
         while (left := deadline - time.monotonic()) > 0:
+            if time.monotonic() >= ask_at:
+                if over():
+                    return None
+                ask_at = time.monotonic() + ASK_EVERY_SECONDS
             ended = agent.read_status()
             data = agent.read_output() if is_open else None
             if data:
@@ -127,6 +132,5 @@ def _copy_output(
             if data is None and is_open:
                 ready.unregister(agent.output)
                 is_open = False
-            if not ready.poll(min(left, ASK_EVERY_SECONDS) * 1000) and lost():
-                return None
+            ready.poll(min(left, ASK_EVERY_SECONDS) * 1000)
     return None

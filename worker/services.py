@@ -45,7 +45,7 @@ class Services:
         self.name = settings.name()
         self.store = Store(settings.redis_url)
         self.stopping = threading.Event()
-        self.drain_seconds = settings.drain_seconds
+        self._drain_until = float("inf")  # on the clock's monotonic time
         self.slots = slots or settings.slots
         self.queues = queues  # that are consumed
         self._closed = threading.Event()
@@ -81,14 +81,18 @@ class Services:
 
         Called in a signal handler.
         """
-        if drain_seconds is not None:
-            self.drain_seconds = drain_seconds
+        given = self.settings.drain_seconds if drain_seconds is None else drain_seconds
+        self._drain_until = min(self._drain_until, self.clock.monotonic() + (0.0 if now else given))
         self.stopping.set()
         self._heartbeat.changed()
         with self._lock:
             held = list(self._held.values())
         for one in held:
             one.mailbox.tell("drain-now" if now else "drain")
+
+    def drain_left(self) -> float:
+        """The seconds that what runs here has until it is given back; infinite while the worker does not stop."""
+        return max(0.0, self._drain_until - self.clock.monotonic())
 
     def close(self) -> None:
         """End the threads. What attempts published last is brought home first."""

@@ -25,17 +25,14 @@ def run(project: str, task: str) -> NoReturn:
     about it. What is to be seen in Flower was said by the change itself (scripts/shown.lua).
     """
     services, ref = running_services(), Ref(str(project), str(task))
-    if services.stopping.is_set():
-        services.put_back(ref)
-    else:
-        _run(services, ref)
+    _run(services, ref)
     with contextlib.suppress(StoreDown):
         services.store.show(ref, taken=True)
     raise Ignore
 
 
 def _run(services: Services, ref: Ref) -> None:
-    while True:
+    while not services.stopping.is_set():
         try:
             claim.answer(services, ref)
             return
@@ -43,3 +40,5 @@ def _run(services: Services, ref: Ref) -> None:
             log.warning("the ticket of %s waits: %s", ref, error, extra={"action": "ticket_waits"})
             if not services.wait_for_store():
                 return
+    with contextlib.suppress(StoreDown):  # then another worker's reaper sends it
+        services.put_back(ref)

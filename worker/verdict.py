@@ -47,6 +47,9 @@ class Verdict:
     hold: tuple[str, str] | None = None  # an account's family of models at its limit, and until when, as `until`
 
 
+STOPPED = Verdict(Event.GIVE_BACK, "its worker stopped")
+
+
 def _failed(why: FailReason, text: str) -> Verdict:
     return Verdict(Event.FAIL, f"{why}: {text}")
 
@@ -94,7 +97,7 @@ def conclude(end: End) -> Verdict | None:
     if view.finished:
         return Verdict(Event.FINISH)
     if end.stop is Stop.DRAIN:
-        return Verdict(Event.GIVE_BACK, "its worker stopped")
+        return STOPPED
     missing = unchecked(plan) if not plan.complete else "every item is checked but ipc/.done is missing"
     if end.stop is Stop.TIMEOUT:
         return _failed(FailReason.TIMEOUT, f"the attempt's time is up; {missing}")
@@ -162,7 +165,7 @@ def judge(exit: ProcessExit, stop: Stop | None, said: str, *, failed_before: boo
         case Stop.LOST:
             return None
         case Stop.DRAIN:
-            return Verdict(Event.GIVE_BACK, "its worker stopped")
+            return STOPPED
         case Stop.TIMEOUT:
             return _failed(FailReason.VERIFY, "the check did not end in the attempt's time")
     if exit.ok:

@@ -138,3 +138,32 @@ def test_down_gives_back_what_does_not_end_in_time(own_house: Sandbox, tmp_path:
     own_house.run("up")
     await_state(own_house, task, S.DONE)
     assert [entry.facts["attempt"] for entry in journal(own_house, task) if entry.event == "claim"] == [1, 2]
+
+
+def test_a_check_that_begins_while_the_worker_stops_has_no_more_time_than_the_agent_had(own_house: Sandbox) -> None:
+    task = submit(own_house, "--verify", "sleep 60", items=("Begin: `touch begun`", "Work: `sleep 1`"))
+    wait_for((own_house.project / "begun").exists, "the agent to work")
+
+    ended = own_house.run("down", "--drain", "5")
+
+    assert "worker: stopped" in ended.stdout
+    assert copy_of(own_house, task).standing().reason == "its worker stopped"
+    assert copy_of(own_house, task).standing().state is S.QUEUED
+
+
+def test_a_setup_is_given_back_by_a_worker_that_stops_and_costs_no_try(own_house: Sandbox) -> None:
+    own_house.make_repository()
+    begun, setup = own_house.folder / "begun", own_house.project / ".dispatch" / "setup"
+    setup.parent.mkdir()
+    setup.write_text(f"#!/bin/sh\ntouch '{begun}'\nwhile :; do echo busy; sleep 0.05; done\n")
+    setup.chmod(0o755)
+    task = submit(own_house, "--worktree", items=("Work: `true`",))
+    wait_for(begun.exists, "the setup to begin")
+
+    ended = own_house.run("down", "--drain", "0")
+
+    assert "worker: stopped" in ended.stdout
+    setup.unlink()
+    own_house.run("up")
+    await_state(own_house, task, S.DONE)
+    assert copy_of(own_house, task).standing().tries == 0

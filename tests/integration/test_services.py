@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import Ignore
 
 from dispatch_queue import keys
 from dispatch_queue.change import Change, step
 from dispatch_queue.clock import SYSTEM
+from dispatch_queue.errors import StoreDown
 from dispatch_queue.record import Ref, draft
 from dispatch_queue.states import Event, State
 from dispatch_queue.store import Store
 from dispatch_queue.watching import Watch
 from tests.support.server import Server, start_server
 from tests.support.waiting import wait_for
+from worker import claim as claim_of_worker
+from worker import tickets
 from worker.heartbeat import HEARTBEAT_EVERY, Heartbeat
 from worker.reaper import Reaper
 from worker.services import Services
@@ -586,6 +590,27 @@ def test_a_ticket_that_comes_while_stopping_is_sent_again_if_the_task_still_want
     assert len(store.tickets("q")) == 2
     claim(store)
     services.put_back(REF)
+    assert len(store.tickets("q")) == 2
+
+
+def test_a_ticket_that_waits_for_redis_begins_nothing_once_the_worker_stops(
+    services: Services, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enroll(store)
+    answers = []
+
+    def away(*_: Any) -> None:
+        answers.append(1)
+        services.stop()
+        raise StoreDown("for a moment")
+
+    monkeypatch.setattr(claim_of_worker, "answer", away)
+    monkeypatch.setattr(tickets, "running_services", lambda: services)
+
+    with pytest.raises(Ignore):
+        tickets.run(REF.project, REF.task)
+
+    assert len(answers) == 1
     assert len(store.tickets("q")) == 2
 
 
