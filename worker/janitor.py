@@ -50,7 +50,7 @@ class Janitor:
     """One thread of a worker; of all workers of a host one at a time cleans up."""
 
     def __init__(self, store: Store, settings: Settings, *, clock: Clock) -> None:
-        self._store, self._settings, self._clock = store, settings, clock
+        self._store, self.settings, self._clock = store, settings, clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
@@ -70,7 +70,7 @@ class Janitor:
 
     def look(self) -> None:
         """Clean up if that is due on this host. Raises StoreDown, OSError."""
-        home = self._settings.home
+        home = self.settings.home
         now = self._clock.now()
         if not retention.is_sweep_due(_last(home), now):
             return
@@ -79,8 +79,8 @@ class Janitor:
                 return
             os.utime(home / "run" / LOCK, (now.timestamp(), now.timestamp()))
             projects = registry.projects(home)
-            scope = _scope(self._settings, self._store, now, projects, everywhere=True, dry_run=False)
-            for finding in tidy(scope, self._settings.keep_days):
+            scope = _scope(self.settings, self._store, now, projects, everywhere=True, dry_run=False)
+            for finding in tidy(scope, self.settings.keep_days):
                 if self._stop.is_set():
                     return
                 said = f"kept: {finding.reason}" if finding.reason else "removed"

@@ -68,8 +68,7 @@ def _ready(sender: Any, **_: Any) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     configured = [queue.name for queue in sender.app.conf.task_queues]
     for services in _running:
-        if services.queues == configured:  # else others were named with -Q
-            follow(sender, services)
+        follow(sender, services, chosen=services.queues != configured)  # with -Q
 
 
 def connect() -> None:

@@ -24,19 +24,23 @@ def queues(config: Config, settings: Settings) -> list[str]:
     return [f"dispatch.host.{settings.host}", *(f"dispatch.{config.worker.pool}.{name}" for name in runnable(config))]
 
 
-def follow(consumer: Any, services: Services) -> None:
-    """Take up what is configured or installed while the worker runs, and give up what is gone, until it stops."""
-    threading.Thread(target=_follow, args=(consumer, services), name="serving", daemon=True).start()
+def follow(consumer: Any, services: Services, *, chosen: bool) -> None:
+    """Go by what is configured or installed while the worker runs, until it stops; `chosen` queues stay."""
+    threading.Thread(target=_follow, args=(consumer, services, chosen), name="serving", daemon=True).start()
 
 
-def _follow(consumer: Any, services: Services) -> None:
-    settings = services.settings
+def _follow(consumer: Any, services: Services, chosen: bool) -> None:
     while not services.stopping.wait(LOOK_EVERY.total_seconds()):
         try:
-            wanted = queues(load(settings.home).config, settings)
+            config = load(services.settings.home).config
+            renewed = services.settings.renewed(config.worker)
+            wanted = services.queues if chosen else queues(config, renewed)
         except BadConfig as error:  # what was served before goes on
             log.debug("the configuration cannot be used: %s", error)
             continue
+        if renewed != services.settings:
+            services.renew(renewed)
+            log.info("the settings are now %s", config.worker, extra={"action": "settings"})
         if wanted != services.queues:
             consumer.call_soon(_serve, consumer, services, wanted)
 

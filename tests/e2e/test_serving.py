@@ -48,6 +48,17 @@ def test_a_backend_that_is_gone_is_no_longer_served(box: Sandbox) -> None:
     assert "dispatch.local.shell" in served(box)[0]
 
 
+def test_changed_settings_of_the_worker_reach_it_while_it_runs(box: Sandbox) -> None:
+    configure(box, worker={"min_free_mib": 999_999_999})
+    wait_for(lambda: ADDED in served(box)[0], "the configuration to be followed")
+    task = submit(box, items=("Work: `true`",))
+    wait_for(lambda: "no space: " in box.run("ls").stdout, "the task to wait for room")
+
+    configure(box, worker={"min_free_mib": 0})
+
+    await_state(box, task, State.DONE)
+
+
 def test_a_worker_of_chosen_queues_keeps_to_these(box: Sandbox) -> None:
     box.start("worker", "-Q", "dispatch.local.shell")
     wait_for(lambda: ["dispatch.local.shell"] in served(box), "the second worker")
