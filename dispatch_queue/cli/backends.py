@@ -200,7 +200,8 @@ def unserved(config: Config, *, name: str, queues: Collection[str], file: Path) 
     if f"dispatch.{config.worker.pool}.{name}" in queues:
         return
     listed = config.worker.backends
-    fix = "dispatch worker" if config.redis.url else "dispatch down && dispatch up"
+    again = "dispatch worker" if config.redis.url else "dispatch down && dispatch up"
+    fix = f"{again}  # if it is still so in ten seconds: workers take up changes by themselves"
     if listed is not None and name not in listed:
         fix = f"add `{name}` to `worker.backends` in {file}"
     yield Finding(f"{name} worker", f"no live worker serves {name}", fix, fatal=False)

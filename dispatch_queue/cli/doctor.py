@@ -87,8 +87,9 @@ def _backends(here: Here) -> Iterator[Finding]:
     yield from look(here.config, here.home, os.environ, worker, root=os.geteuid() == 0, queues=_queues(here))
 
 
-def _queues(here: Here) -> set[str] | None:
+def _queues(here: Here) -> frozenset[str] | None:
     """The queues of all live workers; None without one, which is told of by another check."""
+    from dispatch_queue.served import Served
     from dispatch_queue.store import Store
 
     url = here.config.redis.url
@@ -98,7 +99,7 @@ def _queues(here: Here) -> set[str] | None:
         workers = Store(url or embedded.server_url(here.home)).workers()
     except StoreDown:
         return None
-    return {name for facts in workers.values() for name in facts.get("queues", "").split()} if workers else None
+    return Served.by(workers.values()).live if workers else None
 
 
 def _tools(here: Here) -> Iterator[Finding]:

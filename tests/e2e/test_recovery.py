@@ -181,6 +181,23 @@ def test_a_limit_with_a_time_keeps_every_task_of_the_account_and_family_until_th
     assert copy_of(house.box, first).standing().tries == 0
 
 
+def test_the_worker_of_another_account_takes_what_comes_while_the_first_account_is_at_its_limit(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-limit", until=in_seconds(3600))
+    first = submit(house.box, "--item", "Work", model="opus")
+    await_state(house.box, first, S.WAITING)
+    house.mend("opus")
+    house.box.run("down")
+    house.box.env["ANTHROPIC_API_KEY"] = "sk-ant-of-another-account"
+    house.box.run("up")
+
+    do(house.box, "--item", "Other", model="opus")
+
+    assert state_of(house.box, first) is S.WAITING
+    house.box.run("release", first, "--now")
+    await_state(house.box, first, S.DONE)
+
+
 def test_with_a_fallback_nobody_waits_for_a_limit(house: House) -> None:
     house.set_up(fallback={"opus": ["gpt-5.3-codex"]})
     house.fail("opus", "claude-limit", until=in_seconds(3600))

@@ -16,6 +16,8 @@ VERSION, LOGGED_IN, LOGGED_OUT = Answer("tool 1.2.3-beta\n", 0), Answer("Logged 
 HANGS = Answer(failure="no end after 5 s")
 HELP = Answer("  -p, --print\n  --force --trust -C, --cd <DIR>\n --dangerously-skip-permissions auth status", 0)
 
+RESTART = "dispatch down && dispatch up  # if it is still so in ten seconds: workers take up changes by themselves"
+
 
 def said(
     *,
@@ -169,8 +171,8 @@ def test_what_is_no_version_is_shown_in_short_and_obeyed_by_no_terminal() -> Non
     ("worker", "queues", "fix"),
     [
         (WorkerSection(), {"dispatch.local.claude", "dispatch.host.me"}, None),
-        (WorkerSection(), {"dispatch.local.codex", "dispatch.host.me"}, "dispatch down && dispatch up"),
-        (WorkerSection(pool="gpu"), {"dispatch.local.claude"}, "dispatch down && dispatch up"),
+        (WorkerSection(), {"dispatch.local.codex", "dispatch.host.me"}, RESTART),
+        (WorkerSection(pool="gpu"), {"dispatch.local.claude"}, RESTART),
         (WorkerSection(backends=("codex",)), set(), f"add `claude` to `worker.backends` in {CONFIG}"),
     ],
 )
