@@ -14,6 +14,7 @@ from worker.quiet import Attention, Quiet
 from worker.transcript import Transcript
 
 GRACE = timedelta(seconds=5)  # between TERM and KILL
+HURRIED_GRACE = timedelta(seconds=0.5)  # the same, once the worker was told a second time to stop
 PARK_GRACE = timedelta(seconds=30)  # for the agent to write context.md after its question timed out
 LOOK_EVERY_SECONDS = 5.0
 _READS_AT_ONCE = 16
@@ -159,7 +160,8 @@ def supervise(
         now = clock.monotonic()
         if "drain" in words:
             drain_at = min(drain_at, now + limits.drain())
-        if "drain-now" in words:
+        hurried = "drain-now" in words
+        if hurried:
             drain_at = now
         seen = Seen(
             now=now,
@@ -178,7 +180,9 @@ def supervise(
             continue
         if reason is not None:
             stopped = reason
-            process.terminate(GRACE)
+            process.terminate(HURRIED_GRACE if hurried else GRACE)
+        elif hurried:
+            process.terminate(HURRIED_GRACE)
         if ended is not None and not output_open:
             return ended, stopped
         told = attention.look(now)
