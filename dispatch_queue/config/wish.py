@@ -54,8 +54,8 @@ _NO_NAMES = frozenset(
 _OF_CODE = frozenset(
     "api app button card cards class column columns config dashboard docs documentation endpoint endpoints factory"
     " field fields form header headers history icon id ids interface list loop logging logs memory menu metrics mode"
-    " module name names page pages panel registry role roles routes schema section settings state status support table"
-    " tests test tool tools type types ui user users view".split()
+    " module name names orchestration page pages panel registry role roles routes schema section settings state status"
+    " support table tests test tool tools type types ui user users view".split()
 )
 
 _BACKENDS = {"agent": "cursor", "claude-code": "claude", "anthropic": "claude", "openai": "codex"}
@@ -122,6 +122,12 @@ def may_name_an_agent(name: str) -> bool:
     return name.casefold() not in _NO_NAMES | _OF_CODE
 
 
+def which_agent(name: str) -> Unclear:
+    """The commands for an agent of whom no more than the name is known."""
+    name = shlex.quote(name)
+    return Unclear(f"dispatch config add-agent {name} COMMAND  # or: dispatch config alias {name} MODEL")
+
+
 def uses_prompt(wish: Wish) -> bool:
     """Whether there is an alias in it that a prompt can be given to."""
     return isinstance(wish, Changes) and any(isinstance(edit, AddAlias) for edit in wish.edits)
@@ -141,6 +147,9 @@ def add(heard: Heard) -> Wish | None:
         return Unclear(f"dispatch config add-model {shlex.quote(names[0])}") if heard.about() > 1 else None
     if any(name in heard.config.aliases for name in names):
         return None
+    if (heard.parts.get("kind") or "").startswith("agent") and backend is None and not heard.points(names[:1]):
+        is_ours = heard.parts.get("ours") or (heard.parts.get("place") or "").casefold() in ("dispatch", "my agents")
+        return which_agent(names[0]) if is_ours and may_name_an_agent(names[0]) else None
     too = SetDefault(names[-1]) if heard.parts.get("too") else None
     points = heard.about() + heard.points(names) + (backend is not None)
     # A CLI's own name stands for whichever model it takes by itself.

@@ -12,7 +12,7 @@ from dispatch_queue.config.edit import AddAgent, AddAlias, AddModel, Edit, Migra
 from dispatch_queue.config.forms import CONFIG, FORMS, MY_DEFAULT, NAME, OURS, A
 from dispatch_queue.config.mention import is_model_id
 from dispatch_queue.config.schema import Config
-from dispatch_queue.config.wish import Changes, Heard, Unclear, Wish, may_name_an_agent, uses_prompt
+from dispatch_queue.config.wish import Changes, Heard, Unclear, Wish, may_name_an_agent, uses_prompt, which_agent
 
 _MAX_HEAD_CHARS = 200
 _MAX_PROMPT_CHARS = 4000  # of one that is made of the sentence itself
@@ -112,15 +112,18 @@ def _plain(head: str) -> str:
 
 _RUNS = r"(?:runs?|running|uses?|using|with|starts?)(?: the command| command)?:?"
 _AGENT = (
-    rf"(?P<front>[^\n]{{0,80}}?\bagent\b[^\n]{{0,80}}? {_RUNS}) "
+    rf"(?P<front>[^\n]{{0,80}}?\bagent\b[^\n]{{0,80}}?(?: {_RUNS}|:(?! {_RUNS})| =)) "
     r"(?:(?P<quote>[`\"'])(?P<quoted>(?:(?!(?P=quote))[^\n])+)(?P=quote)|(?P<bare>[^\n`\"'][^\n]*?))"
     r"(?:,? (?:please|(?:to|in) (?:my|the|dispatch(?:'s)?) config))?[ .!?]*"
 )
 _AGENT_FRONT = (
     rf"(?:add|create|make|register|define|set up) {A}(?:custom )?agent:? (?P<called>(?:called|named) )?(?P<name>{NAME})"
-    rf"(?: to {OURS})?[,:]? (?:that |which )?{_RUNS}"
+    rf"(?: to {OURS})?(?:[,:]? (?:that |which )?{_RUNS}| =)?"
 )
-_CLAUSE = r"\s+(?P<clause>(?:that|which|who) (?!(?:uses?|runs?|is|are) )\S.*)"
+_CLAUSE = r"\s+(?P<clause>(?:that|which|who) (?!(?:uses?|runs?) )\S.*)"
+_CLAUSE_FIRST = (
+    rf"(?P<head>.*\balias(?: {NAME})?)\s+(?P<clause>(?:that|which|who) .+?),?\s+(?P<model>(?:using|with) {NAME})[ .!]*"
+)
 
 
 def _agent(text: str, config: Config) -> Wish | None:
@@ -141,10 +144,14 @@ def _agent(text: str, config: Config) -> Wish | None:
 
 def _described(text: str, config: Config) -> Wish | None:
     """What "create an alias NAME using MODEL that does so and so" wants."""
-    if len(text) > _MAX_PROMPT_CHARS or "alias" not in text[:_MAX_HEAD_CHARS].casefold():
+    if len(text) > _MAX_PROMPT_CHARS or not re.search("alias|agent", text[:_MAX_HEAD_CHARS], re.IGNORECASE):
         return None
-    found = re.search(_CLAUSE, text, re.IGNORECASE | re.DOTALL)
-    wish = _formed(_plain(text[: found.start()]), "", config) if found and found.start() <= _MAX_HEAD_CHARS else None
+    flags = re.IGNORECASE | re.DOTALL
+    if found := re.fullmatch(_CLAUSE_FIRST, text, flags):
+        head = f"{found['head']} {found['model']}"
+    elif found := re.search(_CLAUSE, text, flags):
+        head = text[: found.start()]
+    wish = _formed(_plain(head), "", config) if found and len(head) <= _MAX_HEAD_CHARS else None
     if not found or not isinstance(wish, Changes) or not isinstance(wish.edits[-1], AddAlias):
         return None
     *others, alias = wish.edits
@@ -172,7 +179,7 @@ _SUBCOMMANDS = "show|path|check|add-agent|add-model|remove-model|alias|default|m
 _MENTIONED = rf"(?:{OURS})(?=$|[.,;:!?)]| (?:to|for|with|so|and|that|which|by|from|as|is|has|in|of|using)\b)"
 _HALF = (
     rf"(?:add|create|make|define|new) {A}(?:(?P<alias>{NAME}) )?alias(?: (?:called |named )?(?P<name>{NAME}))?"
-    r"|(?:add|create|register) (?:(?:an?|another) )?(?:new )?agent"
+    r"|(?P<adds>add|create|register|set up) (?:(?:an?|another) )?(?:new )?agent"
     rf"(?: (?P<called>(?:called|named) )?(?P<agent>{NAME}))?"
     rf"|(?:remove|delete) {A}(?:alias|agent)"
     rf"|(?:change|switch) (?:the |my )?model|(?:set|change|switch|update) {MY_DEFAULT}"
@@ -194,11 +201,10 @@ def _unclear(head: str, config: Config) -> Unclear | None:
         return None
     names = [name for name in re.findall(r"[\w.:/@+-]*\w", head) if _is_name(name, config)]
     half = re.fullmatch(_HALF, head, re.IGNORECASE)
-    if half and (agent := half["agent"]):
-        if not (half["called"] or may_name_an_agent(agent)):
-            return None
-        name = shlex.quote(agent)
-        return Unclear(f"dispatch config add-agent {name} COMMAND  # or: dispatch config alias {name} MODEL")
+    if half and half["adds"]:
+        agent = half["agent"]
+        is_code = agent is not None and not half["called"] and not may_name_an_agent(agent)
+        return None if is_code else which_agent(agent or "NAME")
     about = half or re.search(_MENTIONED, head, re.IGNORECASE)
     if not about and names and re.match(_CHANGING, head, re.IGNORECASE):
         about = re.search(rf"{CONFIG}(?: (?:to|so)\b|[,:]|$)", head, re.IGNORECASE)

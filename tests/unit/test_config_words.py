@@ -203,7 +203,6 @@ def test_a_question_about_the_configuration_is_a_look_at_it(text: str, look: Loo
         ("add gpt-5.3 to my config with prompt: Be kind", "dispatch config add-model gpt-5.3"),
         ("change model of alias fast to opus", "dispatch config alias fast opus"),
         ("remove an alias", "dispatch config alias NAME --remove"),
-        ("add an agent", "dispatch config add-model MODEL"),
         ("add mine to my config via nowhere", "dispatch config add-model mine"),
         ("set default", "dispatch config default MODEL"),
         ("change model", "dispatch config default MODEL"),

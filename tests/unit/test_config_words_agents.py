@@ -19,6 +19,8 @@ from tests.unit.test_config_words import CONFIG, understood
         ("could you add a new agent named `foo` that runs mycli --yes?", "mycli --yes"),
         ("register agent foo: runs ./bin/agent --now", "./bin/agent --now"),
         ("add agent foo running codex exec --json", "codex exec --json"),
+        ("add an agent foo: `mycli --yes`", "mycli --yes"),
+        ("add agent foo = mycli --yes", "mycli --yes"),
         ("I'd like to set up an agent foo which uses `my 'own' cli`, please", "my 'own' cli"),
     ],
 )
@@ -40,6 +42,14 @@ def test_an_agent_is_added_with_its_command(text: str, command: str) -> None:
             (AddAlias("reviewer", "opus", "You are an agent that reviews strictly, and doesn't nit-pick."),),
         ),
         (
+            "add an agent called foo using opus that is strict",
+            (AddAlias("foo", "opus", "You are an agent that is strict."),),
+        ),
+        (
+            "create a reviewer alias that reviews strictly using opus",
+            (AddAlias("reviewer", "opus", "You are an agent that reviews strictly."),),
+        ),
+        (
             "add an alias called sec for gpt-5.9 which minds\nOWASP",
             (AddModel("gpt-5.9"), AddAlias("sec", "gpt-5.9", "You are an agent which minds\nOWASP.")),
         ),
@@ -57,6 +67,11 @@ def test_an_agent_with_a_model_is_an_alias_and_what_it_is_for_its_prompt(text: s
         ("add a new agent harvey", "harvey"),
         ("I'd like you to please add another new agent named Harvey", "Harvey"),
         ("add agent called memory", "memory"),
+        ("set up an agent called harvey", "harvey"),
+        ("add an agent called harvey to my config", "harvey"),
+        ("add agent harvey to dispatch", "harvey"),
+        ("add an agent", "NAME"),
+        ("add new agent", "NAME"),
     ],
 )
 def test_an_agent_of_whom_no_more_is_said_gets_both_commands(text: str, name: str) -> None:
@@ -73,6 +88,12 @@ TASKS = """\
 add agents to the CRM
 add an agent to the CRM module
 add agent memory
+add agent orchestration
+add agent tests to dispatch
+add agent limits to the config
+add an agent: see `docs/agents.md`
+create an agent called support-bot that answers customer emails
+create an alias type that wraps User using generics
 add agent tests
 add a new agent page
 add an agent header to every request
