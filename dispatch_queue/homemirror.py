@@ -62,9 +62,14 @@ class HomeMirror:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            with trying(self._home, MIRROR) as ours:
-                if ours:
-                    self._mirror()
+            try:
+                with trying(self._home, MIRROR) as ours:
+                    if ours:
+                        self._mirror()
+            except (DispatchError, OSError) as error:
+                log.warning("the home mirror pauses: %s", error, extra={"action": "mirror_pause"})
+            except Exception:  # without a mirror, nothing would come home any more
+                log.exception("the home mirror goes on after an error of ours", extra={"action": "mirror_error"})
             self._stop.wait(RETRY_SECONDS)
 
     def _mirror(self) -> None:

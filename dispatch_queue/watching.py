@@ -36,7 +36,8 @@ class Watch:
     def __init__(self, changed: Changed, *, name: str) -> None:
         self._lock = threading.Lock()
         self._wanted: set[Path] = set()
-        self._kind = _Inotify(changed, name) if sys.platform == "linux" else _Watchfiles(changed, name)
+        self._changed = changed
+        self._kind = _Inotify(self._tell, name) if sys.platform == "linux" else _Watchfiles(self._tell, name)
 
     def set(self, folders: Iterable[Path]) -> None:
         """Watch these folders from now on. Missing ones are passed over."""
@@ -57,6 +58,12 @@ class Watch:
             self._wanted |= added
             self._wanted -= gone
             self._kind.change(added, gone)
+
+    def _tell(self, folders: AbstractSet[Path]) -> None:
+        try:
+            self._changed({*folders})
+        except Exception:  # the next change is told all the same
+            log.exception("a change was not taken up for an error of ours", extra={"action": "watch_error"})
 
     def close(self) -> None:
         self._kind.close()

@@ -67,6 +67,8 @@ class Janitor:
                 self.look()
             except (DispatchError, OSError, ValueError) as error:
                 log.warning("the janitor pauses: %s", error, extra={"action": "janitor_pause"})
+            except Exception:
+                log.exception("the janitor goes on after an error of ours", extra={"action": "janitor_error"})
 
     def look(self) -> None:
         """Clean up if that is due on this host. Raises StoreDown, OSError."""

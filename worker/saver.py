@@ -96,6 +96,9 @@ def _save(kept: _Kept) -> None:
     except (DispatchError, OSError) as error:
         log.warning("%s was not saved: %s", kept.place.path, error, extra={"action": "save_failed"})
         return
+    except Exception:  # without a saver, no other worktree would be saved either
+        log.exception("%s was not saved for an error of ours", kept.place.path, extra={"action": "save_failed"})
+        return
     new = frozenset(made.left_out if made else ()) - kept.left_out
     if new:
         kept.left_out |= new

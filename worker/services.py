@@ -218,3 +218,6 @@ class Services:
             except (StoreDown, ValueError) as error:
                 log.warning("news pauses: %s", error, extra={"action": "news_pause"})
                 self._closed.wait(RETRY_SECONDS)
+            except Exception:  # without news, no running agent would hear of an answer
+                log.exception("news goes on after an error of ours", extra={"action": "news_error"})
+                self._closed.wait(RETRY_SECONDS)

@@ -38,6 +38,9 @@ def _follow(consumer: Any, services: Services, chosen: bool) -> None:
         except BadConfig as error:  # what was served before goes on
             log.debug("the configuration cannot be used: %s", error)
             continue
+        except Exception:
+            log.exception("what is served stays as it is for an error of ours", extra={"action": "serve_error"})
+            continue
         if renewed != services.settings:
             services.renew(renewed)
             log.info("the settings are now %s", config.worker, extra={"action": "settings"})

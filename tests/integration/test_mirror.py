@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dispatch_queue import keys, plan, producer
+from dispatch_queue import homemirror, keys, plan, producer
 from dispatch_queue.change import Change, Changed, Pulled, Record, step, write_questions
 from dispatch_queue.errors import Refused, StoreDown
 from dispatch_queue.home import dispatch_home, host_name
@@ -764,6 +764,41 @@ def test_a_broken_record_does_not_stop_the_mirror(store: Store, project: Path, r
         for job in jobs:
             job.claim()
         wait_for(lambda: jobs[3].home.standing().state is S.RUNNING, "the claim at home")
+
+
+def test_a_run_folder_that_cannot_be_used_for_a_while_does_not_end_the_mirror(
+    far: Job, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = dispatch_home() / "run"
+    run.mkdir()
+    run.chmod(0o777)  # where others may write, nothing is locked
+    with mirroring(redis_url):
+        wait_for(lambda: "the home mirror pauses" in caplog.text, "the mirror to be told")
+
+        run.chmod(0o700)
+
+        wait_for(mirrored, "the mirror")
+
+
+@pytest.mark.parametrize("where", ["settled", "both"])
+def test_an_error_of_ours_does_not_end_the_mirror(
+    far: Job, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    right, failed = getattr(homemirror, where), threading.Event()
+
+    def once_broken(*given: Any, **named: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise KeyError("no such leaf")
+        return right(*given, **named)
+
+    monkeypatch.setattr(homemirror, where, once_broken)
+    far.claim()
+    with mirroring(redis_url):
+        wait_for(lambda: "claim" in far.events(), "the claim at home")
+
+    assert failed.is_set()
+    assert "KeyError: 'no such leaf'" in caplog.text
 
 
 def test_a_home_that_disappears_does_not_stop_the_mirror(store: Store, tmp_path: Path, redis_url: str) -> None:

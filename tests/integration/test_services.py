@@ -19,7 +19,7 @@ from dispatch_queue import keys
 from dispatch_queue.change import Change, step
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.errors import StoreDown
-from dispatch_queue.record import Ref, draft
+from dispatch_queue.record import Isolation, Ref, draft
 from dispatch_queue.states import Event, State
 from dispatch_queue.store import Store
 from dispatch_queue.watching import Watch
@@ -29,9 +29,11 @@ from worker import claim as claim_of_worker
 from worker import tickets
 from worker.heartbeat import HEARTBEAT_EVERY, Heartbeat
 from worker.reaper import Reaper
+from worker.saver import Saver
 from worker.services import Services
 from worker.settings import Settings, read_settings
 from worker.supervisor import Mailbox
+from worker.workspace import Workspace
 
 AT = "2026-11-23T12:00:00.000Z"
 REF = Ref("shop-1a2b3c", "build-api")
@@ -556,6 +558,48 @@ def test_an_attempt_that_ends_does_not_take_the_watch_from_the_next_in_the_same_
             (a / "plan.md").write_text("x")
 
             assert is_ready(following.mailbox, 2)
+
+
+def test_a_watch_goes_on_after_an_error_in_what_it_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[set[Path]] = []
+
+    def broken_at_first(folders: set[Path]) -> None:
+        told.append(folders)
+        if len(told) == 1:
+            raise KeyError("no such leaf")
+
+    watch = Watch(broken_at_first, name="test-watch")
+    try:
+        watch.add(tmp_path)
+        wait_for(lambda: told, "the first news")
+        wait_for(lambda: (tmp_path / os.urandom(4).hex()).touch() or len(told) > 1, "the next news")
+    finally:
+        watch.close()
+    assert "KeyError: 'no such leaf'" in caplog.text
+
+
+def test_the_saver_goes_on_after_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    saves: list[Workspace] = []
+
+    def broken(place: Workspace) -> None:
+        saves.append(place)
+        raise KeyError("no such leaf")
+
+    monkeypatch.setattr("worker.workspace.save", broken)
+    place = Workspace(tmp_path, Isolation.WORKTREE, tmp_path, branch="dispatch/a-job")
+    saver = Saver(SYSTEM)
+    saver.start()
+    try:
+        with saver.keeping(place, pytest.fail):
+            saver.soon(place)
+            wait_for(lambda: saves, "the first save")
+            saver.soon(place)
+            wait_for(lambda: len(saves) > 1, "the next save")
+    finally:
+        saver.close()
+    assert "KeyError: 'no such leaf'" in caplog.text
 
 
 def test_a_mailbox_is_reminded_when_redis_answers(services: Services) -> None:
