@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dispatch_queue import ipc, taskdir
 from dispatch_queue.change import Change, Changed, Record, step, write_questions
 from dispatch_queue.clock import stamp
-from dispatch_queue.errors import ClaimLost, Refused, StoreDown
+from dispatch_queue.errors import ClaimLost, DispatchError, Refused, StoreDown, UntrustedPath
 from dispatch_queue.home import actor
 from dispatch_queue.mirror import enroll, publish_answer, sync
 from dispatch_queue.plan import Mark, Plan
@@ -54,15 +54,24 @@ class Publisher:
         self._waiting: list[Change] = []
         self._sent = 0
         self._asked_since: dict[int, float] = {}
+        self._answered: set[int] = set()  # in the live copy, and not yet told
         self.ticked: Callable[[], None] | None = None
         self.lost = False
 
     def answer_overdue(self, live: LiveCopy, text: str) -> bool:
-        """Answer what nobody answered in time with `text`. Returns whether there was anything to answer."""
+        """Answer what nobody answered in time with `text`. Returns whether there was anything to answer.
+
+        What cannot be answered now, as somebody did just before or the disk is full, has its time once more.
+        """
         open_ones = live.view.ipc.open
         for number in open_ones:
-            ipc.write_answer(live.copy.base, live.copy.folder, number, text)
-            self.note("warning", text=f"question {number} got its default answer: nobody answered in time")
+            try:
+                ipc.write_answer(live.copy.base, live.copy.folder, number, text)
+            except (DispatchError, OSError) as error:
+                log.warning("%s: no default answer: %s", self._ref, error, extra={"action": "default_refused"})
+                self._asked_since[number] = self._clock.monotonic()
+            else:
+                self.note("warning", text=f"question {number} got its default answer: nobody answered in time")
         return bool(open_ones)
 
     def begin(self, live: LiveCopy, *, again: bool, has_default: bool) -> None:
@@ -92,7 +101,8 @@ class Publisher:
             if self._forgotten:
                 self._hear(live)
                 self.flush()
-        except (StoreDown, Refused) as error:
+            self._tell_answers(live)
+        except (StoreDown, Refused, UntrustedPath, OSError) as error:  # the latter: of the home copy, as on a full disk
             log.warning("%s goes on without Redis: %s", self._ref, error, extra={"action": "store_down"})
             self._services.remind(self._mailbox)
             view = live.view
@@ -183,10 +193,13 @@ class Publisher:
             self._ask(live, number)
         still_open = set(live.view.ipc.open)
         self._asked_since = {number: since for number, since in self._asked_since.items() if number in still_open}
-        self.flush()
         # An agent may have written an answer before its question.
-        for number in sorted({*news.answers, *(live.view.ipc.answers.keys() & news.questions)}):
+        self._answered |= {*news.answers, *(live.view.ipc.answers.keys() & news.questions)}
+
+    def _tell_answers(self, live: LiveCopy) -> None:
+        for number in sorted(self._answered):
             publish_answer(self._store, live.copy, self._ref, number, clock=self._clock)
+            self._answered.discard(number)
 
     def _ask(self, live: LiveCopy, number: int) -> None:
         self._asked_since[number] = self._clock.monotonic()

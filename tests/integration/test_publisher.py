@@ -1,6 +1,7 @@
 """What a running attempt tells Redis: in order, under its token, and again if Redis lost it."""
 
 import dataclasses
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,55 @@ def test_a_note_of_after_a_crash_of_redis_is_heard(running: Running, redis: Redi
     running.turn(NEWS)
 
     assert "use postgres" in plan.notes_in(running.copy.read("plan.md"))
+
+
+def away(*_: Any) -> Any:
+    raise StoreDown("away")
+
+
+def test_an_answer_in_the_live_copy_while_redis_is_away_is_told_afterwards(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.write("ipc/001.question", "which?\n")
+    running.turn(FILES)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "change", away)
+        assert running.publisher.answer_overdue(running.live, "the first")
+        running.turn(FILES)
+
+    running.turn(NEWS)
+
+    assert (running.record.state, running.record.questions) == (State.RUNNING, ())
+    assert running.events().count("answer") == 1
+
+
+def test_an_answer_that_comes_just_before_the_default_one_stands(running: Running) -> None:
+    running.write("ipc/001.question", "which?\n")
+    running.turn(FILES)
+    running.write("ipc/001.answer", "this\n")
+
+    assert running.publisher.answer_overdue(running.live, "the first")
+
+    assert running.copy.read("ipc/001.answer") == b"this\n"
+    running.turn(FILES)
+    assert (running.record.state, running.record.questions) == (State.RUNNING, ())
+
+
+def test_a_home_copy_that_cannot_be_written_ends_no_attempt_when_redis_forgot_something(
+    running: Running, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.turn(NEWS)
+    before = memory(redis)
+    running.tick("x", " ")
+    running.turn(FILES)
+    take_back(redis, before)
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.publisher.sync", full)
+        assert not running.turn(NEWS)
+
+    assert not running.turn(NEWS)
+    assert running.record.done == 1
