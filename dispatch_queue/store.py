@@ -95,7 +95,7 @@ class Store:
         StoreDown (then the change may or may not have happened).
         """
         want: dict[str, Any] = {
-            "fields": {key: str(value) for key, value in change.fields.items()},
+            "fields": {key: _text(value) for key, value in change.fields.items()},
             "entries": list(change.entries),
             "node": self.node,
             "once": change.once,
@@ -351,6 +351,11 @@ def _refs(names: Any) -> list[Ref]:
         with contextlib.suppress(ValueError):
             found.append(Ref.parse(name.decode()))
     return found
+
+
+def _text(value: str | int) -> str:
+    """A field as Lua can read it: a name of a file in it may be no UTF-8."""
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _flat(fields: Mapping[str, Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from dispatch_queue import registry
 from dispatch_queue.change import Changed, Limit, LimitReached, Record, step
 from dispatch_queue.clock import stamp
 from dispatch_queue.config.load import load
-from dispatch_queue.errors import BadConfig, DispatchError, Refused
+from dispatch_queue.errors import BadConfig, DispatchError, Refused, StoreDown
 from dispatch_queue.home import actor
 from dispatch_queue.record import NewerFormat, Ref, Task, current
 from dispatch_queue.states import Event, FailReason, State
@@ -107,10 +108,17 @@ def _claim(services: "Services", record: Record, home: TaskDir, limits: Sequence
         claim=True,
         begun=_begun(home, record.attempt),
         limits=limits,
+        once=f"claim-{os.urandom(8).hex()}",
     )
-    try:
-        return services.store.change(record.ref, change)
-    except LimitReached:
-        raise
-    except Refused:
-        return None
+    while True:
+        try:
+            claimed = services.store.change(record.ref, change)
+        except LimitReached:
+            raise
+        except Refused:
+            return None
+        except StoreDown:  # it may be ours all the same, and nobody else would ask
+            if services.stopping.is_set() or not services.wait_for_store():
+                raise
+            continue
+        return claimed if claimed.state is State.RUNNING else None

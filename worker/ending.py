@@ -183,7 +183,7 @@ class Ending:
             "host": self._services.settings.host,
             **facts,
         }
-        data = json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n"
+        data = json.dumps(result, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         try:
             files.write(self._home.base, self._home.name(f"attempts/{self._claim.attempt}/result.json"), data)
         except (DispatchError, OSError) as error:

@@ -288,7 +288,7 @@ class LiveCopy:
 
         Those with a leading dot are a desktop's, or in the making.
         """
-        return sorted(self._beside() - self._neighbours)
+        return sorted(os.fsencode(name).decode(errors="backslashreplace") for name in self._beside() - self._neighbours)
 
     def _beside(self) -> frozenset[str]:
         try:

@@ -366,6 +366,16 @@ def test_an_agent_that_kills_its_parent_dies_with_it_and_the_worker_stays(box: P
     do(box, items=("Next: `true`",))
 
 
+def test_a_name_beside_the_record_that_is_no_text_is_told_as_any_other(box: Prey) -> None:
+    task = submit(box, "--worktree", items=("Write: `printf x > .dispatch/tasks/$(printf '\\377')`",))
+
+    await_state(box, task, S.FAILED)
+
+    reason = copy_of(box, task).standing().reason
+    assert reason == "agent: the agent wrote outside its task's record: .dispatch/tasks/\\xff"
+    assert result_of(box, task)["reason"] == reason
+
+
 def test_a_transcript_of_100_mib_is_cut_and_can_be_read(box: Prey) -> None:
     task = dispatched(box, "prints_100_mib", "--shared")
     box.ended(task, S.DONE)

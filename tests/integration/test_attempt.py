@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any, NoReturn
 import pytest
 
 from dispatch_queue import again
-from dispatch_queue.change import Record
+from dispatch_queue.change import Change, Changed, Record, step
+from dispatch_queue.errors import StoreDown
 from dispatch_queue.home import dispatch_home
 from dispatch_queue.mirror import push, sync
 from dispatch_queue.plan import Mark
 from dispatch_queue.producer import Request, record_locally
 from dispatch_queue.project import Project
 from dispatch_queue.record import Isolation, Ref
-from dispatch_queue.states import State
+from dispatch_queue.states import Event, State
+from dispatch_queue.store import Store
 from dispatch_queue.taskdir import TaskDir
 from tests.support.processes import processes_of
 from worker import claim
@@ -157,3 +160,34 @@ def test_an_attempt_that_begins_before_its_retry_is_in_the_files_has_the_caps_of
     claim.answer(desk.services, ref)
 
     assert desk.record(ref).state is State.DONE
+
+
+def test_a_claim_whose_answer_was_lost_with_redis_is_taken_up_and_costs_no_try(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, lost = Store.change, []
+
+    def answer_lost(store: Store, ref: Ref, wanted: Change) -> Changed:
+        made = change(store, ref, wanted)
+        if wanted.claim and not lost:
+            lost.append(made)
+            raise StoreDown("the connection broke")
+        return made
+
+    monkeypatch.setattr(Store, "change", answer_lost)
+    ref = desk.submit("first: `true`")
+
+    claim.answer(desk.services, ref)
+
+    assert (desk.record(ref).state, desk.record(ref).attempt, desk.record(ref).token) == (
+        State.DONE, 1, lost[0].token + 1
+    )  # fmt: skip
+
+
+def test_a_reason_with_a_name_that_is_no_text_is_told(desk: Desk) -> None:
+    ref = desk.submit("first: `true`")
+    reason = os.fsdecode(b"outside: \xff")
+
+    desk.services.store.change(ref, step(Event.FAIL, at="2026-11-23T12:00:00.000Z", by="w:1", reason=reason))
+
+    assert desk.record(ref).reason == "outside: \\udcff"
