@@ -317,7 +317,7 @@ class Attempt:
 
 def _fault(prepared: Prepared, exit: ProcessExit) -> Fault | None:
     """Why the CLI failed, if it did. Only a session that was to be carried on can be gone."""
-    told = prepared.listener.fault(exit.code) if exit.signal is None else prepared.listener.report.fault
+    told = prepared.listener.fault(exit.code)
     if told is not None and told.kind is Failure.SESSION and not prepared.resumed:
         return dataclasses.replace(told, kind=Failure.AGENT)
     return told

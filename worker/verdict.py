@@ -123,9 +123,10 @@ def conclude(end: End) -> Verdict | None:
         return _failed(
             FailReason.AGENT, f"{end.limit} attempt{'s' * (end.limit > 1)} ended unfinished{last}; {missing}"
         )
+    cut = f"; {end.exit.error}" if end.exit.error else ""
     return Verdict(
         Event.GIVE_BACK,
-        f"to be continued: {plan.done} of {len(plan.items)} items are checked",
+        f"to be continued: {plan.done} of {len(plan.items)} items are checked{cut}",
         counts=True,
         idle=idle,
     )

@@ -362,6 +362,8 @@ def test_an_agent_that_kills_its_parent_dies_with_it_and_the_worker_stays(box: P
     box.ended(task, S.FAILED)
 
     assert "warden" in copy_of(box, task).standing().reason
+    assert result_of(box, task)["failure"] is None
+    assert "an error of its own" not in box.run("show", task).stdout
     box.unharmed(task)
     do(box, items=("Next: `true`",))
 

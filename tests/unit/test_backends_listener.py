@@ -195,14 +195,13 @@ def test_what_claude_used_up_to_a_cap_has_the_request_that_broke_it() -> None:
     [
         ("cursor", 1, b"Error: Not logged in.\nPlease run agent login\n", Failure.AUTH),
         ("codex", 3, b"", Failure.AGENT),
-        ("codex", None, b"", Failure.AGENT),
         ("codex", 0, b"429 Too Many Requests\n", None),
         ("shell", 1, b"test failed: 401 Unauthorized\n", Failure.AGENT),
         ("shell", 127, b"", Failure.MISSING),
     ],
 )
 def test_without_a_told_failure_the_last_words_count(
-    kind: str, code: int | None, output: bytes, failure: Failure | None
+    kind: str, code: int, output: bytes, failure: Failure | None
 ) -> None:
     made = listener(kind)
     made.feed(output)
@@ -216,7 +215,13 @@ def test_without_a_told_failure_the_last_words_count(
 
 def test_a_silent_end_is_told_by_its_status() -> None:
     assert listener("codex").fault(3) == Fault(Failure.AGENT, "exit status 3")
-    assert listener("codex").fault(None) == Fault(Failure.AGENT, "ended by a signal")
+
+
+def test_a_cli_that_did_not_end_by_itself_failed_only_if_it_said_so() -> None:
+    made = listener("codex")
+    made.feed(b"error: something went on\n")
+    assert made.fault(None) is None
+    assert heard("claude-auth-key").fault(None) is not None
 
 
 @given(st.lists(st.integers(1, 400)))

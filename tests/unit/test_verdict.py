@@ -115,6 +115,11 @@ CASES: list[tuple[str, End, Verdict | None]] = [
         Verdict(Event.GIVE_BACK, "to be continued: 1 of 2 items are checked", counts=True),
     ),
     (
+        "its warden was killed",
+        end(seen(HALF), ProcessExit(error="its warden died (signal 9)"), progressed=False),
+        Verdict(Event.GIVE_BACK, "to be continued: 1 of 2 items are checked; its warden died (signal 9)", counts=True),
+    ),
+    (
         "ended early",
         end(seen(HALF), progressed=False),
         Verdict(Event.GIVE_BACK, "to be continued: 1 of 2 items are checked", counts=True, idle=True),

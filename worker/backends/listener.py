@@ -98,20 +98,20 @@ class Listener:
         return self.report.activity != before
 
     def fault(self, exit_code: int | None) -> Fault | None:
-        """Why the CLI failed, now that it ended with `exit_code` (None: by a signal); None where it did not fail.
+        """Why the CLI failed, now that it ended with `exit_code`; None where it did not fail.
 
-        What it told as a failure counts, also with exit code 0; else, with another one, its last words.
+        What it told as a failure counts, also with exit code 0; else, with another one, its last words. With None it
+        did not end by itself, but by a signal or with its warden: then these tell nothing.
         """
         self.feed(b"\n")
         told = self.report.fault
         if told is not None:
             limited = told.kind is Failure.LIMIT and self.report.until is not None
             return dataclasses.replace(told, until=self.report.until) if limited else told
-        if exit_code == 0:
+        if not exit_code:
             return None
         words = self._tail.decode(errors="replace").strip() or self.report.last_retry or ""
-        ended = "ended by a signal" if exit_code is None else f"exit status {exit_code}"
-        text = in_one_line(words.splitlines()[-1]) if words else ended
+        text = in_one_line(words.splitlines()[-1]) if words else f"exit status {exit_code}"
         if self._read and self.report.session is None and (option := refused_option(words)):
             return Fault(Failure.OPTION, in_one_line(option))
         # What a CLI without lines of its own printed may be anybody's words.
