@@ -65,12 +65,14 @@ def unserved(task: Task, served: Served, *, own_server: bool) -> Unserved | None
     shared = task.isolation is Isolation.SHARED
     start = "dispatch up" if own_server else "dispatch worker"
     if shared and task.host != host_name():
-        start += f"  # on {task.host}"
+        start = f"DISPATCH_HOST={task.host} {start}" if own_server else f"{start}  # on {task.host}"
     if queue in served.stopping:
         who = f"the worker on {task.host}" if shared else f"the last worker that serves backend {task.backend}"
         return Unserved(
             f"{who} is stopping, and takes nothing new", f"{start}  # when it has ended" if own_server else start
         )
+    if shared and own_server and served.live:  # on this machine, as all are, and by another name of it
+        return Unserved(f"no live worker on {task.host}: this machine had another name", f"dispatch down; {start}")
     if shared:
         return Unserved(f"no live worker on {task.host}", start)
     pool = f" in pool {task.pool}" if task.pool != LOCAL_POOL else ""

@@ -8,10 +8,10 @@ from typing import Any
 from celery import signals
 from kombu import Queue
 
-from dispatch_queue.binding import OtherRedis, check
+from dispatch_queue.binding import check
 from dispatch_queue.config.load import load
 from dispatch_queue.embedded import drain_note
-from dispatch_queue.errors import StoreDown
+from dispatch_queue.errors import DispatchError, StoreDown
 from dispatch_queue.flower import defaults as flower
 from worker.control import Control
 from worker.services import Services
@@ -38,18 +38,29 @@ def _configure(conf: Any, **_: Any) -> None:
 
 
 def _start(sender: Any, **_: Any) -> None:
+    """Start the services; without them the worker would take tickets, and run none.
+
+    Ends the worker with what is wrong: of any other error Celery would say so in its log, and go on.
+    """
+    try:
+        _running.append(_started(sender))
+    except DispatchError as error:
+        hint = f"\n\nhint: {error.hint}" if error.hint else ""
+        raise SystemExit(f"error: {error.message}{hint}") from error
+    except Exception as error:
+        raise SystemExit(f"error: the worker cannot start: {type(error).__name__}: {error}") from error
+
+
+def _started(sender: Any) -> Services:
     settings = read_settings()
     consumed = list(sender.app.amqp.queues.consume_from)
     services = Services(settings, queues=consumed, slots=sender.concurrency)
     with contextlib.suppress(StoreDown):
-        try:
-            check(settings.home, services.store)
-        except OtherRedis as error:  # the signal's sender would only log any other kind
-            raise SystemExit(f"error: {error.message}\n\nhint: {error.hint}") from error
+        check(settings.home, services.store)
     services.store.node = sender.hostname
     Control(services).register()
     services.start()
-    _running.append(services)
+    return services
 
 
 def _stop(**_: Any) -> None:

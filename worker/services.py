@@ -79,8 +79,6 @@ class Services:
     def renew(self, settings: Settings) -> None:
         """Go by these settings from now on."""
         self.settings = self._janitor.settings = settings
-        if not self.stopping.is_set():
-            self.drain_seconds = settings.drain_seconds
 
     def stop(self, *, now: bool = False, drain_seconds: float | None = None) -> None:
         """No more claims; running agents get their time to end (`now`: none) and are given back.

@@ -284,6 +284,22 @@ def remote(box: Sandbox, redis_url: str) -> Sandbox:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_a_worker_that_cannot_keep_its_files_takes_no_ticket_and_says_why(remote: Sandbox, command: str) -> None:
+    run = remote.home / "run"
+    run.mkdir(parents=True)
+    run.chmod(0o777)
+    worker = Background(COMMANDS[command], env=remote.env, cwd=remote.project)
+    try:
+        ended = worker.wait()
+    finally:
+        worker.stop()
+
+    assert ended.code != 0
+    assert f"others may write into {run}" in ended.stderr
+    assert f"hint: chmod 700 {run}" in ended.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_worker_is_started_as_celery_or_as_dispatch(remote: Sandbox, command: str) -> None:
     remote.make_repository()
     tasks = [

@@ -55,6 +55,27 @@ NO_LIVE = f"no live worker on {host_name()}"
             False,
             ("no live worker on build-9", "dispatch worker  # on build-9"),
         ),
+        (
+            dataclasses.replace(SHARED, host="old-name"),
+            Served(frozenset({HERE})),
+            True,
+            (
+                "no live worker on old-name: this machine had another name",
+                "dispatch down; DISPATCH_HOST=old-name dispatch up",
+            ),
+        ),
+        (
+            SHARED,
+            Served(frozenset({"dispatch.host.old-name"})),
+            True,
+            (f"{NO_LIVE}: this machine had another name", "dispatch down; dispatch up"),
+        ),
+        (
+            dataclasses.replace(SHARED, host="old-name"),
+            Served(),
+            True,
+            ("no live worker on old-name", "DISPATCH_HOST=old-name dispatch up"),
+        ),
     ],
 )
 def test_a_queue_that_no_live_worker_consumes_is_a_reason_with_its_command(
