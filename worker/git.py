@@ -27,6 +27,7 @@ CHECKOUT_TIMEOUT: Final = timedelta(minutes=15)  # a large tree whose files come
 LOCK_WAIT: Final = 2 * GIT_TIMEOUT
 LOCK_POLL: Final = timedelta(milliseconds=20)
 LOCK_NAME: Final = "dispatch.lock"
+STALE_AFTER: Final = timedelta(seconds=2)  # git has a ref's lock for milliseconds, and gives up on one after 100
 REACHABLE_FROM: Final = ("refs/heads", "refs/remotes", "refs/tags", "refs/dispatch")
 SHOWN_LINES: Final = 3  # of what git said, in an error
 
@@ -166,6 +167,26 @@ def locked(repo: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def drop_stale_locks(locks: Sequence[Path]) -> None:
+    """Remove those of these lock files that a killed git left behind: they stay as they are, for STALE_AFTER."""
+    deadline = time.monotonic() + STALE_AFTER.total_seconds()
+    seen = {lock: found for lock in locks if (found := _facts(lock)) is not None}
+    while seen and time.monotonic() < deadline:
+        time.sleep(LOCK_POLL.total_seconds())
+        seen = {lock: found for lock, found in seen.items() if _facts(lock) == found}
+    for lock in seen:
+        with contextlib.suppress(OSError):  # git says what is wrong with it
+            lock.unlink()
+
+
+def _facts(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def commit_of(repo: Path, name: str) -> str | None:

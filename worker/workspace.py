@@ -110,6 +110,7 @@ def worktree(
             branch = (git.git_dir(older) / _COMPLETE).read_text()
         began = _began(project, base, branch)
         if branch is not None:
+            _unlock(project, branch, older)
             taken = _take_over(older, branch, skip=(part / RECORD).as_posix()) if older else None
             snapshot = taken or snapshot or git.commit_of(project, snapshot_ref(branch))
         name, start = _branch_for(project, folder, task_id, branch, began, snapshot)
@@ -130,6 +131,13 @@ def worktree(
                         git.delete_ref(project, ref, made_at)
         raise
     return workspace
+
+
+def _unlock(repo: Path, branch: str, worktree: Path | None) -> None:
+    """Remove the locks of a git that was killed in a worktree of the task: nobody else uses its branch."""
+    common = git.common_dir(repo)
+    locks = [common / f"{ref}.lock" for ref in (f"refs/heads/{branch}", base_ref(branch), snapshot_ref(branch))]
+    git.drop_stale_locks([*locks, *([git.git_dir(worktree) / "HEAD.lock"] if worktree is not None else [])])
 
 
 def _began(project: Path, base: str | None, branch: str | None) -> str:
@@ -264,6 +272,8 @@ def collect(workspace: Workspace, *, task_id: str, attempt: int) -> Result:
     """
     if workspace.branch is None or workspace.base is None:
         return Result()
+    if os.path.lexists(workspace.top / ".git"):
+        _unlock(workspace.top, workspace.branch, workspace.top)
     message = f"Leftovers of task {task_id}, attempt {attempt}\n"
     made = snapshots.commit_all(workspace.top, message, branch=workspace.branch, skip=[workspace.record])
     # All is on the branch now. A snapshot left here would bring back, in a later attempt, what was undone since.

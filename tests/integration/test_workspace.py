@@ -290,6 +290,43 @@ def test_the_next_attempt_has_the_commits_and_the_uncommitted_files(repo: Reposi
     assert at(first).git("rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
 
 
+LOCKS = ["refs/heads/dispatch/task", "refs/dispatch/task/wip", "refs/dispatch/task/base", "worktrees/task.1/HEAD"]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_that_a_killed_git_left_is_in_nobodys_way(repo: Repository, root: Path, lock: str) -> None:
+    first = make(repo, root)
+    workspace.save(first)
+    at(first).write({"half": "h"})
+    left = git.common_dir(repo.path) / f"{lock}.lock"
+    left.touch()
+
+    second = again(repo, root, first)
+
+    assert (second.branch, (second.path / "half").read_text()) == (first.branch, "h")
+    if "worktrees" in lock:
+        left = left.parent.with_name("task.2") / left.name
+    left.touch()
+    collect(second, 2)
+    assert repo.git("show", "dispatch/task:half") == "h"
+
+
+def test_a_lock_that_somebody_holds_is_not_taken_away(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = git.common_dir(repo.path) / "refs/heads/other.lock"
+    lock.touch()
+
+    def another_one(_seconds: float) -> None:
+        next_one = lock.with_name("next")
+        next_one.touch()
+        os.replace(next_one, lock)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(git.time, "sleep", another_one)
+        git.drop_stale_locks([lock])
+
+    assert lock.exists()
+
+
 def test_the_branch_is_found_by_the_older_worktree_alone(repo: Repository, root: Path) -> None:
     repo.git("branch", "dispatch/task")
     first = make(repo, root)
