@@ -32,6 +32,7 @@ def routing(task: Task) -> dict[str, str | int]:
         "isolation": task.isolation,
         "home": task.host,
         "queue": key_of(queue_of(task), task.priority),
+        "priority": task.priority,
         "ticket": message(task.ref, queue=queue_of(task), model=task.model, priority=task.priority),
         "attempts": task.attempts,
         "after_any": "1" if task.after_any else "",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from dispatch_queue import ids, ipc, plan, registry, schedule, taskdir
+from dispatch_queue import ids, ipc, plan, registry, taskdir, waiting
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, Refused
 from dispatch_queue.home import actor, host_name
@@ -179,7 +179,7 @@ def first_entry(drafted: Drafted) -> Entry:
     """The entry that a task's journal begins with: it is queued, or it waits and says for what."""
     task = drafted.task
     progress = {"done": 0, "total": len(plan.parse(drafted.plan).items)}
-    waits = schedule.waits(task)
+    waits = waiting.facts(task)
     event = Event.HOLD if waits else Event.SUBMIT
     return Entry(seq=1, at=task.created, event=event, by=actor(), state=after(None, event), facts={**progress, **waits})
 

@@ -1,42 +1,21 @@
 """When a task may start: what it waits for, and how a person holds and releases it."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dispatch_queue import when
+from dispatch_queue import waiting, when
 from dispatch_queue.clock import SYSTEM, Clock, stamp
 from dispatch_queue.errors import BadInput, Refused
 from dispatch_queue.home import actor
 from dispatch_queue.mirror import sync
-from dispatch_queue.record import Ref, Task
+from dispatch_queue.record import Ref
 from dispatch_queue.states import Event, State
 from dispatch_queue.taskdir import TaskDir
 
 if TYPE_CHECKING:
     from dispatch_queue.store import Store
 
-SHOWN_NAMES = 4  # of tasks in a reason; scripts/common.lua says it alike
 LIMIT_AFTER = 500  # tasks that one can wait for
-
-
-def reason(task_id: str, *, held: bool = False, after: Iterable[str] = (), until: str = "") -> str:
-    """What a waiting task waits for, as a person reads it; `until` is a `clock.stamp`."""
-    parts = [f"held: dispatch release {task_id}"] if held else []
-    names = sorted(after)
-    if names:
-        more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-        parts.append(f"after {', '.join(names[:SHOWN_NAMES])}{more}")
-    if until:
-        parts.append(f"until {when.shown(until)}")
-    return "; ".join(parts)
-
-
-def waits(task: Task) -> dict[str, Any]:
-    """The facts of the first journal entry of a task that waits; none for one that is queued at once."""
-    if not (task.after or task.not_before or task.hold):
-        return {}
-    said = reason(task.id, held=task.hold, after=task.after, until=task.not_before)
-    return {"reason": said, "held": task.hold, "after": list(task.after), "until": task.not_before}
 
 
 def not_before(at: str, delay: str, *, clock: Clock = SYSTEM) -> str:
@@ -65,7 +44,7 @@ def hold(store: "Store", home: TaskDir, ref: Ref, *, clock: Clock = SYSTEM) -> N
         Event.HOLD,
         at=stamp(clock.now()),
         by=actor(),
-        reason=reason(ref.task, held=True, after=standing.after, until=standing.until),
+        reason=waiting.reason(ref.task, held=True, after=standing.after, until=standing.until),
         facts={"held": True},
         fields={"hold": "1"},
         stay=frozenset({State.WAITING}),

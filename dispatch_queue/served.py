@@ -27,7 +27,7 @@ _LIMIT_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The queues that live workers consume, and those of workers that are stopping."""
+    """The queues that live workers consume, and those of workers that are stopping, each as `queue@host`."""
 
     live: frozenset[str] = frozenset()
     stopping: frozenset[str] = frozenset()
@@ -37,8 +37,12 @@ class Served:
         """What workers serve, by what each says of itself."""
         queues: dict[bool, set[str]] = {False: set(), True: set()}
         for facts in workers:
-            queues[STOPPING in facts].update(facts.get("queues", "").split())
+            queues[STOPPING in facts].update(f"{name}@{facts.get('host')}" for name in facts.get("queues", "").split())
         return cls(frozenset(queues[False]), frozenset(queues[True]))
+
+    def live_on(self, host: str) -> frozenset[str]:
+        """The queues that live workers of one host consume."""
+        return frozenset(name for name, _, at in (one.rpartition("@") for one in self.live) if at == host)
 
 
 def keep(home: Path, served: Served) -> None:
@@ -58,13 +62,16 @@ def kept(home: Path) -> Served | None:
 
 
 def unserved(task: Task, served: Served, *, own_server: bool) -> Unserved | None:
-    """Why no worker takes a queued task, None if one would; `task` as its next attempt runs."""
-    queue = queue_of(task)
+    """Why no worker takes a queued task, None if one would; `task` as its next attempt runs.
+
+    A task runs on the host that it was submitted from: only that has its project.
+    """
+    queue = f"{queue_of(task)}@{task.host}"
     if queue in served.live:
         return None
     shared = task.isolation is Isolation.SHARED
     start = "dispatch up" if own_server else "dispatch worker"
-    if shared and task.host != host_name():
+    if task.host != host_name():
         start = f"DISPATCH_HOST={task.host} {start}" if own_server else f"{start}  # on {task.host}"
     if queue in served.stopping:
         who = f"the worker on {task.host}" if shared else f"the last worker that serves backend {task.backend}"
@@ -76,4 +83,7 @@ def unserved(task: Task, served: Served, *, own_server: bool) -> Unserved | None
     if shared:
         return Unserved(f"no live worker on {task.host}", start)
     pool = f" in pool {task.pool}" if task.pool != LOCAL_POOL else ""
-    return Unserved(f"no live worker serves backend {task.backend}{pool}", "dispatch doctor" if served.live else start)
+    elsewhere = {one.rpartition("@")[0] for one in served.live} & {queue_of(task)}
+    place = f" on {task.host}" if elsewhere or task.host != host_name() else ""
+    fix = "dispatch doctor" if served.live_on(task.host) and not place else start
+    return Unserved(f"no live worker{place} serves backend {task.backend}{pool}", fix)

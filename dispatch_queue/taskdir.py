@@ -3,6 +3,7 @@
 `base` is the folder above `.dispatch/`: the project for the home copy, the workspace for the live copy.
 """
 
+import contextlib
 import enum
 import errno
 import os
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch_queue import files, ids, ipc, plan
-from dispatch_queue.errors import BadInput, BadPlan, UntrustedPath
+from dispatch_queue.errors import BadInput, BadPlan, DispatchError, UntrustedPath
 from dispatch_queue.record import Entry, Standing, Task, dump_task, fold, load_task, parse_entry
+from dispatch_queue.waiting import as_submitted
 
 TASKS = ".dispatch/tasks"
 TASK, PLAN, JOURNAL = "task.yaml", "plan.md", "journal.jsonl"
@@ -131,7 +133,11 @@ class TaskDir:
 
     def standing(self) -> Standing:
         """Where the task stands by its directory alone. Raises FileNotFoundError, UntrustedPath."""
-        return fold(self.entries())
+        standing = fold(self.entries())
+        if standing.state is None:
+            with contextlib.suppress(DispatchError, OSError):
+                return as_submitted(self.task(), standing)
+        return standing
 
     def attempt_folder(self, attempt: int) -> Path:
         """The folder of an attempt's prompt.md, agent.log and result.json; made if missing."""

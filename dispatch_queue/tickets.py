@@ -57,10 +57,15 @@ def broker_url(url: str) -> str:
     return "redis+socket://" + re.sub(r"(?<=[?&])db=", "virtual_host=", url.removeprefix("unix://"))
 
 
+def host_queue(host: str) -> str:
+    """The queue for work that is bound to one machine."""
+    return f"dispatch.host.{host}"
+
+
 def queue_of(task: Task) -> str:
     """The queue of a task's tickets: a worktree task may run anywhere in its pool, a shared one on its host."""
     if task.isolation is Isolation.SHARED:
-        return f"dispatch.host.{task.host}"
+        return host_queue(task.host)
     return f"dispatch.{task.pool}.{task.backend}"
 
 

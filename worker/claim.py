@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch_queue import registry
-from dispatch_queue.change import Changed, Limit, LimitReached, Record, step
+from dispatch_queue.change import Change, Changed, Limit, LimitReached, Record, step
 from dispatch_queue.clock import stamp
 from dispatch_queue.config.load import load
-from dispatch_queue.errors import BadConfig, DispatchError, Refused, StoreDown
+from dispatch_queue.errors import BadConfig, ClaimLost, DispatchError, Refused, StoreDown
 from dispatch_queue.home import actor
 from dispatch_queue.record import NewerFormat, Ref, Task, current
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.taskdir import TaskDir
+from dispatch_queue.tickets import host_queue, key_of, message
 from worker import space
 from worker.attempt import Attempt
 from worker.limits import REACHED, let_next, limits_for
@@ -39,7 +40,10 @@ def answer(services: "Services", ref: Ref) -> None:
     base = registry.path_of(services.settings.home, ref.project)
     home = TaskDir(base, ref.task) if base is not None else None
     if home is None or not home.exists():
-        _refuse(services, record, "the task's directory is not on this machine any more")
+        if record.home != services.settings.host:
+            _hand_over(services, record)
+        else:
+            _refuse(services, record, "the task's directory is not on this machine any more")
         return
     task = None
     try:
@@ -67,6 +71,17 @@ def answer(services: "Services", ref: Ref) -> None:
         Attempt(services, home, record, claim, mailbox=held.mailbox, slot=held.slot).run()
     if limits:
         let_next(services.store)
+
+
+def _hand_over(services: "Services", record: Record) -> None:
+    """Send a task that only its own host can run to the queue of that host."""
+    queue = host_queue(record.home)
+    ticket = message(record.ref, queue=queue, model=record.model, priority=record.priority)
+    fields = {"queue": key_of(queue, record.priority), "ticket": ticket}
+    log.info("%s is for %s, which has its project", record.ref, record.home, extra={"action": "ticket_pass"})
+    with contextlib.suppress(Refused, ClaimLost):
+        services.store.change(record.ref, Change(entries=[], guard=("sent", str(record.sent)), fields=fields))
+        services.store.resend(record.ref, record.sent)
 
 
 def _refuse(services: "Services", record: Record, why: str) -> None:

@@ -10,6 +10,7 @@ from kombu import Queue
 from dispatch_queue.config.load import load
 from dispatch_queue.config.schema import Config
 from dispatch_queue.errors import BadConfig
+from dispatch_queue.tickets import host_queue
 from worker.backends import runnable
 from worker.services import Services
 from worker.settings import Settings
@@ -21,7 +22,7 @@ LOOK_EVERY = timedelta(seconds=2)
 
 def queues(config: Config, settings: Settings) -> list[str]:
     """The queues of this host, and of the back ends that can run here, in the worker's pool."""
-    return [f"dispatch.host.{settings.host}", *(f"dispatch.{config.worker.pool}.{name}" for name in runnable(config))]
+    return [host_queue(settings.host), *(f"dispatch.{config.worker.pool}.{name}" for name in runnable(config))]
 
 
 def follow(consumer: Any, services: Services, *, chosen: bool) -> None:

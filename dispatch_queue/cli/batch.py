@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from dispatch_queue import batch, producer, schedule, taskdir
+from dispatch_queue import batch, producer, schedule, taskdir, waiting
 from dispatch_queue.batch import Asked, Node
 from dispatch_queue.caps import Caps
 from dispatch_queue.caps import check as check_caps
@@ -220,7 +220,7 @@ def _send(here: Here, made: Sequence[Submitted]) -> DispatchError | None:
         for one in made:
             enroll(store, one.home, one.task.ref, one.home.standing())
         for one in made:
-            if schedule.waits(one.task):
+            if waiting.facts(one.task):
                 sync(store, one.home, one.task.ref)  # what it waits for may be over
     except DispatchError as error:
         here.mark_unsent()
@@ -274,7 +274,7 @@ def _dry_run(
         print_json({"dry_run": True, "tasks": tasks})
         return Exit.DONE
     for one in drafts:
-        waits = schedule.waits(one.task)
+        waits = waiting.facts(one.task)
         said = f" It waits: {waits['reason']}." if waits else ""
         click.echo(f"Would dispatch `{one.task.id}` using {one.task.model}, {one.task.isolation}.{said} Plan:")
         click.echo("".join(f"  {line}\n" for line in one.plan.decode().splitlines() if line.strip()), nl=False)

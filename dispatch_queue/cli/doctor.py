@@ -89,6 +89,7 @@ def _backends(here: Here) -> Iterator[Finding]:
 
 def _queues(here: Here) -> frozenset[str] | None:
     """The queues of all live workers; None without one, which is told of by another check."""
+    from dispatch_queue.home import host_name
     from dispatch_queue.served import Served
     from dispatch_queue.store import Store
 
@@ -99,7 +100,7 @@ def _queues(here: Here) -> frozenset[str] | None:
         workers = Store(url or embedded.server_url(here.home)).workers()
     except StoreDown:
         return None
-    return Served.by(workers.values()).live if workers else None
+    return Served.by(workers.values()).live_on(host_name()) if workers else None
 
 
 def _tools(here: Here) -> Iterator[Finding]:

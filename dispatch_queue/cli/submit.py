@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from dispatch_queue import plan, producer, schedule
+from dispatch_queue import plan, producer, schedule, waiting
 from dispatch_queue.caps import LARGEST_COST_USD, Caps, can_cap
 from dispatch_queue.caps import check as check_caps
 from dispatch_queue.cli import render, unserved
@@ -257,7 +257,7 @@ def _dry_run(here: Here, request: Request, choice: Choice, as_json: bool) -> int
     click.echo(
         f"Would dispatch `{drafted.task.id}` using {choice.model} ({choice.why}), {request.isolation}.", nl=False
     )
-    waits = schedule.waits(drafted.task)
+    waits = waiting.facts(drafted.task)
     click.echo(f" It waits: {waits['reason']}. Plan:" if waits else " Plan:")
     click.echo(drafted.plan.decode(), nl=False)
     return Exit.DONE
@@ -309,7 +309,7 @@ def _report(
             click.echo(f"  {item.number}. {render.line(item.text)}")
         if len(parsed.items) > _SHOWN_ITEMS:
             click.echo(f"  … and {len(parsed.items) - _SHOWN_ITEMS} more")
-        standing = sent.home.standing() if schedule.waits(task) else None
+        standing = sent.home.standing() if waiting.facts(task) else None
         if standing is not None and standing.state is State.WAITING:
             click.echo(f"It waits: {render.line(standing.reason)}")
         elif standing is not None and standing.state is State.FAILED:

@@ -14,6 +14,7 @@ local waits = cjson.decode(ARGV[3])
 for place = 4, #ARGV, 2 do
   redis.call('HSET', record, ARGV[place], ARGV[place + 1])
 end
+redis.call('HSET', record, 'beat', 0) -- the reaper asks for it: a running task's worker may be dead
 redis.call('SADD', key.tasks, ref)
 if ARGV[2] == 'waiting' and waits.due > 0 then
   redis.call('HSET', record, 'due', string.format('%d', waits.due))

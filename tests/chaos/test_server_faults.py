@@ -126,6 +126,24 @@ def test_after_flushall_all_comes_back_and_running_agents_go_on(
     assert [arena.standing(ref).attempt for ref in (parked, running, asking, queued)] == [2, 1, 1, 1]
 
 
+@pytest.mark.slice
+@BOTH
+def test_a_task_whose_worker_dies_while_redis_forgets_it_goes_on(
+    arena: Arena, observer: Observer, isolation: Isolation
+) -> None:
+    first = arena.add_worker("w1", restart_after=None)
+    ref = arena.send("t", counting(10, 0.3), isolation)
+    arena.await_ticks(ref, 2)
+    arena.add_worker("w2")
+
+    first.kill()
+    arena.store._redis.flushall()
+
+    well(arena, observer, ref)
+    assert arena.standing(ref).attempt == 2
+    assert not [*checks.never_twice(observer)]
+
+
 @BOTH
 def test_a_claim_that_the_server_forgot_in_a_crash_is_not_held_twice(
     arena: Arena, observer: Observer, isolation: Isolation

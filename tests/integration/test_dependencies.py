@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dispatch_queue import again, batch, plan, producer, schedule, when
+from dispatch_queue import again, batch, plan, producer, schedule, waiting, when
 from dispatch_queue.change import Record, step
 from dispatch_queue.clock import SYSTEM, stamp
 from dispatch_queue.errors import Refused
@@ -21,7 +21,7 @@ from dispatch_queue.project import find
 from dispatch_queue.record import Ref
 from dispatch_queue.states import Event, State
 from dispatch_queue.store import Store
-from dispatch_queue.taskdir import PLAN
+from dispatch_queue.taskdir import JOURNAL, PLAN
 from tests.support.server import Server
 
 S, E = State, Event
@@ -355,7 +355,7 @@ def test_what_a_task_waits_for_is_said_alike_on_both_sides(shop: Shop, count: in
     standing = shop.tasks["b"].home.standing()
 
     assert standing.after == tuple(names)
-    expected = schedule.reason("b", held=True, after=standing.after, until=standing.until)
+    expected = waiting.reason("b", held=True, after=standing.after, until=standing.until)
     assert shop.record("b").reason == standing.reason == expected
 
 
@@ -367,6 +367,22 @@ def rebuilt(shop: Shop, redis_server: Server) -> None:
     shop.home()
     redis_server.flush()
     reconcile(shop.store, shop.folder, shop.ref(next(iter(shop.tasks))).project)
+
+
+@pytest.mark.parametrize("journal", [b"", b'{"seq":1,"sta'], ids=["empty", "torn"])
+def test_a_task_that_waits_still_waits_when_its_journal_has_lost_why(
+    shop: Shop, redis_server: Server, journal: bytes
+) -> None:
+    until = soon()
+    for name, asked in (("held", {"hold": True}), ("late", {"not_before": until}), ("free", {})):
+        shop.write(name, **asked)
+        (shop.tasks[name].home.path / JOURNAL).write_bytes(journal)
+
+    rebuilt(shop, redis_server)
+
+    assert [shop.state(name) for name in ("held", "late", "free")] == [S.WAITING, S.WAITING, S.QUEUED]
+    standing = shop.tasks["held"].home.standing()
+    assert (standing.state, standing.reason) == (S.WAITING, "held: dispatch release held")
 
 
 def test_waiting_tasks_come_back_as_they_were(shop: Shop, redis_server: Server) -> None:

@@ -389,6 +389,16 @@ def test_the_heart_beats_on_after_an_error_of_ours(store: Store, caplog: pytest.
     assert "no such leaf" in caplog.text
 
 
+def test_a_dead_claim_that_redis_was_told_of_again_is_taken_back(store: Store, tmp_path: Path) -> None:
+    fields = {"queue": "q", "home": "h", "seq": 4, "ticket": "{}", "worker": "w:1", "attempt": 1, "attempts": 3}
+    store.enroll(REF, State.RUNNING, fields, at=AT, by="h:1")
+    reaper = Reaper(store, tmp_path, host="h", clock=SYSTEM)
+
+    reaper.start()
+    wait_for(lambda: (found := store.record(REF)) and found.state is State.QUEUED, "the claim to be taken back")
+    reaper.close()
+
+
 def test_records_that_cannot_be_read_are_left_alone_and_do_not_end_the_reaper(
     store: Store, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

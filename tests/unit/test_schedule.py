@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispatch_queue import producer, schedule
+from dispatch_queue import producer, schedule, waiting
 from dispatch_queue.errors import BadInput
 from dispatch_queue.producer import Request
 from dispatch_queue.record import Entry, Standing, current, dump_task, fold, load_task, parse_entry, step
@@ -48,7 +48,7 @@ def entry(seq: int, event: str, state: State | None = None, **facts: Any) -> Ent
     ],
 )
 def test_a_reason_names_all_that_is_waited_for_and_what_to_do(waits: dict[str, Any], said: str) -> None:
-    assert schedule.reason("t", **waits) == said
+    assert waiting.reason("t", **waits) == said
 
 
 def test_a_task_that_waits_for_nothing_is_queued() -> None:
@@ -75,7 +75,7 @@ def test_all_that_a_task_waits_for_can_be_read_off_its_journal(
 
     assert TRANSITIONS[None, Event(made.event)] is made.state is State.WAITING
     assert (standing.held, standing.after, standing.until) == (held, after, until)
-    assert standing.reason == schedule.reason("t", held=held, after=after, until=until)
+    assert standing.reason == waiting.reason("t", held=held, after=after, until=until)
 
 
 def test_what_has_ended_is_waited_for_no_more() -> None:

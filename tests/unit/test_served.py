@@ -12,12 +12,13 @@ from dispatch_queue.record import Isolation, Task
 from dispatch_queue.served import FRESH_SECONDS, Served, keep, kept, unserved
 from tests.support.cards import TASK
 
-HERE = f"dispatch.host.{host_name()}"
-SHARED = dataclasses.replace(TASK, isolation=Isolation.SHARED, host=host_name())
-CODEX = dataclasses.replace(TASK, backend="codex")
-QUEUE = "dispatch.local.codex"
-OTHERS = frozenset({"dispatch.local.shell"})
-NO_LIVE = f"no live worker on {host_name()}"
+HOST = host_name()
+HERE = f"dispatch.host.{HOST}@{HOST}"
+SHARED = dataclasses.replace(TASK, isolation=Isolation.SHARED, host=HOST)
+CODEX = dataclasses.replace(TASK, backend="codex", host=HOST)
+QUEUE = f"dispatch.local.codex@{HOST}"
+OTHERS = frozenset({f"dispatch.local.shell@{HOST}"})
+NO_LIVE = f"no live worker on {HOST}"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,12 @@ NO_LIVE = f"no live worker on {host_name()}"
             False,
             ("the last worker that serves backend codex is stopping, and takes nothing new", "dispatch worker"),
         ),
+        (
+            CODEX,
+            Served(frozenset({"dispatch.local.codex@other", *OTHERS})),
+            False,
+            (f"no live worker on {HOST} serves backend codex", "dispatch worker"),
+        ),
         (SHARED, Served(frozenset({HERE})), True, None),
         (SHARED, Served(), True, (NO_LIVE, "dispatch up")),
         (SHARED, Served(OTHERS), False, (NO_LIVE, "dispatch worker")),
@@ -47,7 +54,7 @@ NO_LIVE = f"no live worker on {host_name()}"
             SHARED,
             Served(stopping=frozenset({HERE})),
             True,
-            (f"the worker on {host_name()} is stopping, and takes nothing new", "dispatch up  # when it has ended"),
+            (f"the worker on {HOST} is stopping, and takes nothing new", "dispatch up  # when it has ended"),
         ),
         (
             dataclasses.replace(SHARED, host="build-9"),
@@ -85,9 +92,12 @@ def test_a_queue_that_no_live_worker_consumes_is_a_reason_with_its_command(
 
 
 def test_what_workers_say_of_themselves_is_what_is_served() -> None:
-    workers = [{"queues": "a b"}, {"queues": "b c", "stopping": "1"}, {}]
+    workers = [{"queues": "a b", "host": "h1"}, {"queues": "b c", "host": "h2", "stopping": "1"}, {}]
 
-    assert Served.by(workers) == Served(frozenset("ab"), stopping=frozenset("bc"))
+    served = Served.by(workers)
+
+    assert served == Served(frozenset({"a@h1", "b@h1"}), stopping=frozenset({"b@h2", "c@h2"}))
+    assert (served.live_on("h1"), served.live_on("h2")) == (frozenset("ab"), frozenset())
 
 
 def test_what_was_kept_is_believed_while_it_is_fresh(tmp_path: Path) -> None:
