@@ -64,12 +64,13 @@ def kept(home: Path) -> Served | None:
 def unserved(task: Task, served: Served, *, own_server: bool) -> Unserved | None:
     """Why no worker takes a queued task, None if one would; `task` as its next attempt runs.
 
-    A task runs on the host that it was submitted from: only that has its project.
+    A task runs on the host that it was submitted from: only that has its project. An own server has one host, which
+    may have had another name.
     """
-    queue = f"{queue_of(task)}@{task.host}"
-    if queue in served.live:
+    queue, shared = f"{queue_of(task)}@{task.host}", task.isolation is Isolation.SHARED
+    elsewhere = queue_of(task) in {one.rpartition("@")[0] for one in served.live}
+    if queue in served.live or (own_server and elsewhere and not shared):
         return None
-    shared = task.isolation is Isolation.SHARED
     start = "dispatch up" if own_server else "dispatch worker"
     if task.host != host_name():
         start = f"DISPATCH_HOST={task.host} {start}" if own_server else f"{start}  # on {task.host}"
@@ -83,7 +84,6 @@ def unserved(task: Task, served: Served, *, own_server: bool) -> Unserved | None
     if shared:
         return Unserved(f"no live worker on {task.host}", start)
     pool = f" in pool {task.pool}" if task.pool != LOCAL_POOL else ""
-    elsewhere = {one.rpartition("@")[0] for one in served.live} & {queue_of(task)}
     place = f" on {task.host}" if elsewhere or task.host != host_name() else ""
     fix = "dispatch doctor" if served.live_on(task.host) and not place else start
     return Unserved(f"no live worker{place} serves backend {task.backend}{pool}", fix)
