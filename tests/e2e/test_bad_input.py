@@ -401,9 +401,14 @@ def settled(house: Sandbox, own_folder: Path) -> Iterator[Project]:
         do(project, "--name", "fix-one", items=("Work: `true`",))
         items = ("ask: First?", "ask: Second?")
         submit(project, "--name", "asks", "--question-timeout", "1", items=items)
-        await_state(project, "asks", S.ASKING)
+        await_state(project, "asks", S.ASKING, S.PARKED)
         project.run("answer", "asks", "1", "one")
-        await_state(project, "asks", S.PARKED)
+
+        def parked_on_the_second() -> bool:
+            standing = copy_of(project, "asks").standing()
+            return standing.state is S.PARKED and standing.questions == (2,)
+
+        wait_for(parked_on_the_second, "`asks` to be parked on its second question")
         submit(project, "--name", "fix-two", items=("ask: Why?",))
         await_state(project, "fix-two", S.ASKING)
         project.run("cancel", "fix-two")

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from dispatch_queue.clock import SYSTEM
-from dispatch_queue.config.probe import LIMIT
 from tests.support import sandbox as sandboxes
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import wait_for
@@ -31,8 +29,11 @@ CURSOR = """
 "--help ") echo "  -p --force --trust --workspace"; echo "  status|whoami  View authentication status" ;;
 "status ") echo "✓ Logged in as me@example.com" ;;
 """
+# Hangs, and says so if all three do at once.
 SLOW = """
-*) sleep 300 ;;
+*) echo $$ > "$0.pid"; cd "${0%/*}"
+until [ -e claude.pid ] && [ -e codex.pid ] && [ -e agent.pid ] && kill -0 $(cat *.pid); do sleep 0.05; done
+touch at-once; sleep 300 ;;
 """
 
 
@@ -209,10 +210,9 @@ def test_clis_that_hang_are_ended_all_at_once(machine: Machine) -> None:
         machine.install(name, SLOW)
     machine.configure(**SEED)
 
-    began = SYSTEM.monotonic()
     found = machine.doctor()
 
-    assert SYSTEM.monotonic() - began < 2.5 * LIMIT.total_seconds()
+    assert (machine.bin / "at-once").exists()
     for name in SEED:
         assert "does not tell its version: no end after 5 s" in found[name]["seen"]
         assert not found[name]["ok"]

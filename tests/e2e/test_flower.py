@@ -24,8 +24,8 @@ from tests.support.waiting import wait_for
 
 S = State
 
-UP_WITHIN_SECONDS = 40.0
-SHOWN_WITHIN_SECONDS = 20.0
+UP_WITHIN_SECONDS = 60.0
+SHOWN_WITHIN_SECONDS = 60.0
 STARTS = {"dispatch flower": ["dispatch", "flower"], "celery flower": ["celery", "-A", "worker", "flower"]}
 API = {"FLOWER_UNAUTHENTICATED_API": "true"}
 
@@ -209,7 +209,7 @@ def test_the_buttons_cancel_a_task_wherever_it_stands(box: Project, gate: Gate, 
     for task in (parks, waits, "busy-1"):
         flower.await_row(box, task, "REVOKED")
         await_state(box, task, S.CANCELLED)
-    assert flower.row(box, "busy-2")["state"] == "PROGRESS"
+    flower.await_row(box, "busy-2", "PROGRESS")
 
 
 def test_a_task_that_is_given_back_is_in_line_again(own_folder: Path) -> None:

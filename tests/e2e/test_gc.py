@@ -12,6 +12,7 @@ from tests.support.sandbox import Sandbox
 from tests.support.tasks import (
     Gate,
     Project,
+    agents_of,
     await_state,
     configure,
     copy_of,
@@ -123,6 +124,7 @@ def test_the_worktree_of_a_killed_attempt_goes_when_the_next_has_brought_its_fil
     killed = workspace_of(sandbox, task)
 
     first.kill()
+    wait_for(lambda: not agents_of(sandbox, task), "its agent to be ended")
     gate.open()
     second = sandbox.start("worker")
     await_state(sandbox, task, S(end))
@@ -254,6 +256,6 @@ def test_a_full_disk_begins_no_attempt_says_so_and_ends_none_that_runs(
 
     (small_disk / "fill").unlink()
 
-    await_state(sandbox, waiting, S.DONE, limit=30)
+    await_state(sandbox, waiting, S.DONE)
     assert [entry.event for entry in journal(sandbox, waiting)].count("delay") == 1
     assert copy_of(sandbox, waiting).standing().attempt == 1

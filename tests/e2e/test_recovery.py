@@ -288,7 +288,9 @@ def test_no_more_run_at_once_than_a_limit_allows(house: House, tmp_path: Path, l
     wait_for(lambda: reason_of(house.box, second).startswith("limit: 1 of "), "the second to say why it waits")
     gates[0].open()
     await_state(house.box, second, S.RUNNING)
-    assert copy_of(house.box, first).standing().state is S.DONE
+    await_state(house.box, first, S.DONE)
+    ended = next(entry.at for entry in journal(house.box, first) if entry.event == "finish")
+    assert next(entry.at for entry in journal(house.box, second) if entry.event == "claim") >= ended
     gates[1].open()
     await_state(house.box, second, S.DONE)
     assert marks_of(house.box, second) == "x"
@@ -443,15 +445,20 @@ def test_a_disk_that_fills_up_ends_no_task(house: House, tmp_path: Path) -> None
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
     try:
         box = Project(house.box, disk)
-        fills = "Fill: `head -c 9999999 /dev/zero > big; sleep 1; rm big; exit 0`"
-        first = submit(box, "--name", "first", items=(fills, "Then: `true`"))
+        full, gate = tmp_path / "full", Gate(tmp_path / "gate")
+        fill = f"head -c 9999999 /dev/zero > big; touch '{full}'; until [ -e '{gate.path}' ]; do sleep 0.02; done"
         held = submit(box, "--hold", "--name", "second", items=("Work: `true`",))
-        wait_for(lambda: (box.project / "big").exists(), "the disk to fill")
+        first = submit(box, "--name", "first", items=(f"Fill: `{fill}; sleep 1; rm big`", "Then: `true`"))
+        wait_for(full.exists, "the disk to be full")
         box.run("release", held)
+        gate.open()
         for task in (first, held):
-            wait_for(lambda task=task: _went_on(box, task), f"`{task}` to wait for room, or to be done", 40)
+            wait_for(
+                lambda task=task: _went_on(box, task),
+                f"`{task}` to wait for room, or to be done",
+            )
             box.run("release", task, "--now", check=False)
-            await_state(box, task, S.DONE, limit=40)
+            await_state(box, task, S.DONE)
         box.close()
     finally:
         subprocess.run(["umount", "-l", disk], check=True)

@@ -80,7 +80,7 @@ def test_two_first_commands_at_once_start_one_server_and_one_worker(box: Sandbox
         for title in ("One", "Two")
     ]
 
-    assert [submitted.wait(30).code for submitted in both] == [0, 0]
+    assert [submitted.wait().code for submitted in both] == [0, 0]
     assert len(servers(box)) == 1
     assert len(workers(box)) == 1
     assert {state_of(box, task) for task in ("one", "two")} == {S.DONE}
@@ -142,12 +142,12 @@ def test_running_tasks_are_given_back_by_down_and_go_on_after_up(box: Sandbox, g
 def test_an_agent_that_ends_in_the_time_it_is_given_is_not_given_back(box: Sandbox, gate: Gate) -> None:
     task = submit(box, items=(gate.item,))
     await_state(box, task, S.RUNNING)
-    down = box.start("down")
+    down = box.start("down", "--drain", "60")
     wait_for(lambda: "arm shutdown" in worker_log(box), "the worker to begin to stop")
 
     gate.open()
 
-    assert down.wait(20).code == 0
+    assert down.wait().code == 0
     assert states_of(box, task) == [S.QUEUED, S.RUNNING, S.DONE]
 
 
@@ -345,7 +345,7 @@ def test_while_a_worker_runs_no_other_redis_gets_the_tasks_of_its_home(
     there = {"DISPATCH_REDIS_URL": redis_url}
 
     submitted = box.run("submit", "-m", "shell", "--item", "`true`", check=False, env=there)
-    worker = Background(COMMANDS[command], env=box.env | there, cwd=box.project).wait(20)
+    worker = Background(COMMANDS[command], env=box.env | there, cwd=box.project).wait()
 
     for refused in (submitted, worker):
         assert refused.code != 0
@@ -409,7 +409,7 @@ def test_sigterm_gives_back_what_runs_and_another_worker_goes_on(remote: Sandbox
     wait_for(lambda: len(workers(remote)) == 2, "the second worker")
 
     os.kill(one.pid, signal.SIGTERM)
-    assert one.wait(20).code == 0
+    assert one.wait().code == 0
     gate.open()
 
     await_state(remote, task, S.DONE)

@@ -283,7 +283,7 @@ def test_after_a_failed_setup_a_retry_starts_afresh(project: Project) -> None:
 
 def test_a_cancel_ends_a_setup_that_runs(project: Project, gate: Gate) -> None:
     begun, ended = Path(f"{gate.path}.begun"), Path(f"{gate.path}.ended")
-    script(project, f"touch '{begun}'; sleep 3; touch '{ended}'")
+    script(project, f"touch '{begun}'; until [ -e '{gate.path}' ]; do sleep 0.02; done; touch '{ended}'")
     task = submit(project, "--worktree", items=("Work: `true`",))
     wait_for(begun.exists, "the setup to run")
 
@@ -291,4 +291,5 @@ def test_a_cancel_ends_a_setup_that_runs(project: Project, gate: Gate) -> None:
 
     assert agents_of(project, task) == []
     assert state_of(project, task) is S.CANCELLED
+    gate.open()
     assert not ended.exists()

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,8 +29,7 @@ from worker.publisher import Publisher
 from worker.services import Services
 from worker.settings import read_settings
 
-FREE_WITHIN_SECONDS = 3.0  # less than a claim without a heartbeat has
-LONG = "long: `sleep 60`"
+LONG = "long: `sleep 600`"  # longer than a test may take: nobody waits for its end
 
 
 class Desk:
@@ -102,12 +100,10 @@ def test_an_error_of_ours_ends_the_attempt_at_once_with_its_name(
         case "when it has ended":
             monkeypatch.setattr(Attempt, "_look_back", broken)
     ref = desk.submit("first: `true`", *([] if where == "when it has ended" else [LONG]))
-    began = time.monotonic()
 
     with caplog.at_level(logging.ERROR):
         claim.answer(desk.services, ref)
 
-    assert time.monotonic() - began < FREE_WITHIN_SECONDS
     record = desk.record(ref)
     assert (record.state, record.tries, record.worker) == (State.QUEUED, 1, "")
     assert "KeyError: 'no such leaf'" in record.reason

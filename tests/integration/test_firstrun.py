@@ -7,7 +7,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dispatch_queue.clock import SYSTEM
 from dispatch_queue.config.choose import UnknownModel
 from dispatch_queue.config.firstrun import FirstRun, first_run
 from dispatch_queue.config.listing import list_codex_models, list_models, read_catalog, read_listing
@@ -217,21 +216,18 @@ def test_a_cursor_that_lists_nothing_alone_is_as_none(home: Path, put: Put) -> N
 @pytest.mark.parametrize(
     "script",
     [
-        "echo 'auto - Auto'; sleep 60 & echo $! > PIDS; wait",  # hangs
-        "echo 'auto - Auto'; sleep 60 & echo $! > PIDS",  # leaves, its child keeps the pipe
-        "exec >/dev/null 2>&1; sleep 60 & echo $! > PIDS; wait",  # closes its output and hangs
-        "sleep 60 & echo $! > PIDS; exec yes",  # prints without end
+        "echo 'auto - Auto'; sleep 600 & echo $! > PIDS; wait",  # hangs
+        "echo 'auto - Auto'; sleep 600 & echo $! > PIDS",  # leaves, its child keeps the pipe
+        "exec >/dev/null 2>&1; sleep 600 & echo $! > PIDS; wait",  # closes its output and hangs
+        "sleep 600 & echo $! > PIDS; exec yes",  # prints without end
     ],
     ids=["hangs", "leaves a child", "closes its output", "prints without end"],
 )
 def test_a_listing_that_does_not_end_is_ended_with_what_it_started(put: Put, tmp_path: Path, script: str) -> None:
-    begun = SYSTEM.monotonic()
-
     folder = put(agent=script.replace("PIDS", str(tmp_path / "pids")))
-    listed = list_models(f"{folder}/agent", limit=timedelta(seconds=0.7))
+    listed = list_models(f"{folder}/agent", limit=timedelta(seconds=3))
 
-    assert listed == ([], None, "no end after 0.7 s")
-    assert SYSTEM.monotonic() - begun < 5
+    assert listed == ([], None, "no end after 3 s")
     child = int((tmp_path / "pids").read_text())
     wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie", "the child to end")
 

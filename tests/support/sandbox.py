@@ -19,8 +19,8 @@ from tests.support.waiting import PATIENCE_SECONDS, seconds_of, wait_for
 
 BIN: Final = Path(sys.executable).parent
 COMMAND_WITHIN_SECONDS: Final = 60.0
-DOWN_WITHIN_SECONDS: Final = 20.0
-STOP_WITHIN_SECONDS: Final = 10.0
+DOWN_WITHIN_SECONDS: Final = 60.0
+STOP_WITHIN_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)

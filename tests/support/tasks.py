@@ -20,7 +20,7 @@ from tests.support.processes import end_processes_of
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import wait_for
 
-STATE_WITHIN_SECONDS = 20.0
+STATE_WITHIN_SECONDS = 60.0
 
 
 class Project(Sandbox):
@@ -134,7 +134,11 @@ def prompt_of(box: Sandbox, task: str, attempt: int = 1) -> str:
 
 def workspace_of(box: Sandbox, task: str) -> Path:
     """Where the newest attempt works, as its journal says."""
-    return Path([str(entry.facts["workspace"]) for entry in journal(box, task) if entry.event == "attempt"][-1])
+
+    def found() -> list[str]:
+        return [str(entry.facts["workspace"]) for entry in journal(box, task) if entry.event == "attempt"]
+
+    return Path(wait_for(found, f"the workspace of `{task}` in its journal")[-1])
 
 
 def agents_of(box: Sandbox, task: str) -> list[psutil.Process]:

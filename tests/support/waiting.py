@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.01
-PATIENCE_SECONDS = 30.0  # for what takes a moment on a machine that has nothing else to do
+PATIENCE_SECONDS = 60.0  # for what takes a moment on a machine that has nothing else to do
 
 
 def seconds_of(limit: timedelta | float) -> float:
