@@ -24,6 +24,8 @@ from worker.limits import REACHED, let_next, limits_for
 if TYPE_CHECKING:
     from worker.services import Services
 
+STRANGE = "for a worker with the DISPATCH_HOME of its submit: "
+
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,10 @@ def answer(services: "Services", ref: Ref) -> None:
     if home is None or not home.exists():
         if record.home != services.settings.host:
             _hand_over(services, record)
+        elif registry.registered_path(services.settings.home, ref.project) is None:
+            strange = f"{STRANGE}{services.name} has no project `{ref.project}` in {services.settings.home}"
+            log.warning("%s is left alone: %s", ref, strange, extra={"action": "strange_project"})
+            space.delay(services.store, record, strange, at=stamp(services.clock.now()))
         else:
             _refuse(services, record, "the task's directory is not on this machine any more")
         return

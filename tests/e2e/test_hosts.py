@@ -14,18 +14,23 @@ from tests.support.waiting import wait_for
 
 @pytest.fixture
 def shared(sandbox: Sandbox, redis_url: str) -> Sandbox:
-    """A project whose Redis has a worker already: that of another machine."""
+    """A project whose Redis is a configured one."""
     sandbox.env["DISPATCH_REDIS_URL"] = redis_url
     sandbox.make_repository()
-    other = sandbox.folder / "other"
-    other.mkdir()
-    sandbox.start("worker", env={"DISPATCH_HOST": "other", "DISPATCH_HOME": str(other)})
-    with contextlib.closing(Store(redis_url)) as store:
-        wait_for(store.workers, "the worker of the other machine")
     return sandbox
 
 
+def strange_worker(shared: Sandbox, **env: str) -> None:
+    """A worker that has a DISPATCH_HOME, and so projects, of its own."""
+    home = shared.folder / "other"
+    home.mkdir()
+    shared.start("worker", env={"DISPATCH_HOME": str(home), **env})
+    with contextlib.closing(Store(shared.env["DISPATCH_REDIS_URL"])) as store:
+        wait_for(store.workers, "the strange worker")
+
+
 def test_a_worktree_task_is_left_to_the_machine_that_has_its_project(shared: Sandbox) -> None:
+    strange_worker(shared, DISPATCH_HOST="other")
     tasks = [submit(shared, "--worktree", "--name", f"t{number}", items=("Work: `true`",)) for number in range(4)]
     why = f"no live worker on {host_name()} serves backend shell"
     wait_for(lambda: shared.run("ls").stdout.count(why) == 4, "`ls` to say why they stay queued")
@@ -36,3 +41,16 @@ def test_a_worktree_task_is_left_to_the_machine_that_has_its_project(shared: San
     for task in tasks:
         await_state(shared, task, State.DONE)
         assert [entry.event for entry in journal(shared, task) if entry.state] == ["submit", "claim", "finish"]
+
+
+def test_a_task_is_left_to_a_worker_with_the_home_of_its_submit(shared: Sandbox) -> None:
+    strange_worker(shared)
+    task = submit(shared, items=("Work: `true`",))
+    why = "for a worker with the DISPATCH_HOME of its submit"
+    wait_for(lambda: why in shared.run("ls").stdout, "`ls` to say why it stays queued")
+    assert state_of(shared, task) is State.QUEUED
+
+    shared.start("worker")
+
+    await_state(shared, task, State.DONE, limit=110)  # its tickets come every few seconds, to the one or the other
+    assert [entry.event for entry in journal(shared, task) if entry.state] == ["submit", "delay", "claim", "finish"]
