@@ -1,14 +1,19 @@
 """Secrets of the environment stay out of all that is written, shown or sent: masked by value where text comes in."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-_SECRET_NAME: Final = re.compile(
-    r"(?:^|_)(?:[A-Z0-9]*KEY|TOKEN|[A-Z0-9]*SECRET|PASS|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH|COOKIE|DSN)(?:_|$)"
+# A word of a variable's name that tells of a secret: at a word's end, as in PGPASSWORD, where no ordinary word ends so.
+_SECRET_WORD: Final = re.compile(
+    r"(?!(?:MON|DON|TUR|WHIS|HOC|JOC|HOT)KEYS?$|(?:ASK|BY|COM|SUR|TRES)PASS$|OLDPWD$)"
+    r"(?:[A-Z0-9]*(?:KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD|PWD|PASSPHRASE|CREDENTIAL|COOKIE)S?|O?AUTH|DSN|PAT|JWT)\d*"
 )
+_PLACES: Final = ("DIR", "FILE", "FOLDER", "HOME", "PATH", "SOCK", "SOCKET")  # names that end so tell where one is kept
+_BORDER: Final = "-----"  # of a PEM block: the same in all of them
 SHORTEST: Final = 8  # characters; a shorter value is found in ordinary words
 
 
@@ -22,7 +27,6 @@ class Masker:
                 for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
                     found[form.encode(errors="surrogateescape")] = f"[{name}]".encode(errors="replace")
         self._secrets = sorted(found.items(), key=lambda pair: -len(pair[0]))
-        self._longest = max(map(len, found), default=0)
 
     def mask(self, data: bytes) -> bytes:
         """`data` with the name of its variable in the place of each secret."""
@@ -36,11 +40,8 @@ class Masker:
 
     def whole(self, data: bytes) -> int:
         """How many bytes of `data` can be masked now: after them the beginning of a secret may stand, cut off."""
-        start = max(0, len(data) - self._longest + 1)
-        for cut in range(start, len(data)):
-            if any(secret.startswith(data[cut:]) for secret, _ in self._secrets if len(secret) > len(data) - cut):
-                return self._before_secret(data, cut)
-        return len(data)
+        cut = min((_beginning(secret, data) for secret, _ in self._secrets), default=len(data))
+        return self._before_secret(data, cut) if cut < len(data) else cut
 
     def _before_secret(self, data: bytes, cut: int) -> int:
         """`cut`, or the start of a secret that it would cut in two."""
@@ -74,14 +75,34 @@ class MaskedStream:
         return self._masker.mask(held)
 
 
+def _beginning(secret: bytes, data: bytes) -> int:
+    """Where at the end of `data` a secret begins that is cut off; the length of `data` where none does."""
+    at = data.find(secret[:1], max(0, len(data) - len(secret) + 1))
+    while at >= 0 and not secret.startswith(data[at:]):
+        at = data.find(secret[:1], at + 1)
+    return at if at >= 0 else len(data)
+
+
 def _secrets(name: str, value: str) -> list[str]:
-    """The secrets in a variable."""
+    """The secrets in a variable: one of many lines, a private key as a rule, is one as a whole and in each line."""
     found = []
-    if _SECRET_NAME.search(name.upper()) and not value.startswith(("/", "~/", "./")):
-        found.append(value)
+    if _is_secret(name, value):
+        lines = [line.strip() for line in value.replace("\\n", "\n").splitlines()]
+        found += [value, *(line for line in lines if not line.startswith(_BORDER))]
     if "://" in value and "@" in value:
         try:
-            found.append(urlsplit(value).password or "")
+            password = urlsplit(value).password or ""
         except ValueError:
-            found.append(value)
+            password = value
+        found += [password, unquote(password)]
     return [secret for secret in found if len(secret) >= SHORTEST]
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Whether a variable is named like a secret, and does not tell a place or a number of tokens instead."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper().replace("-", "_").split("_")
+    if name == "PWD" or words[-1] in _PLACES or not any(map(_SECRET_WORD.fullmatch, words)):
+        return False
+    if value.startswith(("~/", "./", "../")) or (value.startswith("/") and os.path.lexists(value)):
+        return False
+    return not (words[-1] == "TOKENS" and value.isdigit())

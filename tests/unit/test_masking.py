@@ -1,9 +1,11 @@
 """Secrets of the environment never get through, however they are cut."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from worker.masking import MaskedStream, Masker
@@ -45,6 +47,64 @@ def test_a_secret_is_replaced_by_the_name_of_its_variable(text: str, shown: str)
 @pytest.mark.parametrize("text", ["/home/somebody", "/run/user/1000/agent.sock", "qwertzuiop", "abc", "", VALUE[:-1]])
 def test_what_is_no_secret_stays(text: str) -> None:
     assert Masker(ENVIRON).text(text) == text
+
+
+NAMES = [
+    *("PGPASSWORD", "MYSQL_PWD", "SSHPASS", "GITHUBTOKEN", "githubToken", "apiKeyOfProd", "NPM_TOKENS", "GITHUB_TOKEN2"),
+    *("AWS_SECRET_ACCESS_KEY", "SSHKEY", "SIGNING_KEYS", "db-password", "GITHUB_PAT", "npm_config__auth", "SENTRY_DSN"),
+]
+ORDINARY = [
+    *("TOKENIZERS_PARALLELISM", "KEYBOARD", "MONKEY", "HOTKEY", "SSH_AUTH_SOCK", "PASSWORD_STORE_DIR", "PGPASSFILE"),
+    *("GIT_ASKPASS", "BYPASS", "COMPASS", "GIT_AUTHOR_NAME", "SECRETARY", "PWD", "OLDPWD", "TOKENIZER", "KEYTIMEOUT"),
+]
+VALUES = st.text("abcABC0123456789+/=%-_.", min_size=8, max_size=60).filter(
+    lambda value: not value.startswith(("./", "../")) and not (value.startswith("/") and os.path.lexists(value))
+)
+
+
+@given(st.sampled_from(NAMES), VALUES)
+@example("AWS_SECRET_ACCESS_KEY", "/wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKE")
+def test_every_value_of_a_variable_named_like_a_secret_is_masked(name: str, value: str) -> None:
+    assume(not (name.endswith("TOKENS") and value.isdigit()))
+
+    assert streamed([f"<{value}>".encode()], {name: value}) == f"<[{name}]>".encode()
+
+
+@given(st.sampled_from(ORDINARY), VALUES)
+def test_no_value_of_a_variable_with_an_ordinary_name_is_masked(name: str, value: str) -> None:
+    assert Masker({name: value}).text(value) == value
+
+
+def test_a_path_that_is_there_is_no_secret_whatever_its_variable_is_called(tmp_path: Path) -> None:
+    assert Masker({"SSH_KEY": str(tmp_path)}).text(f"ls {tmp_path}") == f"ls {tmp_path}"
+
+
+def test_a_number_of_tokens_is_no_secret() -> None:
+    assert Masker({"MAX_TOKENS": "10000000"}).text("10000000") == "10000000"
+
+
+LINES = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj", "MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictG"]
+PEM = "\n".join(["-----BEGIN PRIVATE KEY-----", *LINES, "-----END PRIVATE KEY-----"])
+
+
+@pytest.mark.parametrize("value", [PEM, f"{PEM}\n", PEM.replace("\n", "\\n"), json.dumps({"private_key": PEM})])
+def test_each_line_of_a_key_of_many_lines_is_masked(value: str) -> None:
+    environ = {"SIGNING_KEY": value}
+
+    for said in (PEM, json.dumps(PEM), *(f"1\t{line}\n" for line in LINES)):
+        shown = streamed([said.encode()], environ).decode()
+        assert "[SIGNING_KEY]" in shown
+        assert not [line for line in LINES if line in shown]
+
+
+def test_the_borders_of_a_key_are_in_all_keys_and_stay() -> None:
+    assert Masker({"SIGNING_KEY": PEM}).text("-----BEGIN PRIVATE KEY-----\n") == "-----BEGIN PRIVATE KEY-----\n"
+
+
+def test_a_password_in_an_address_is_masked_as_it_stands_there_and_as_it_is() -> None:
+    masker = Masker({"DATABASE_URL": "postgres://user:hunter%402hunter@db/x"})
+
+    assert masker.text("hunter%402hunter hunter@2hunter") == "[DATABASE_URL] [DATABASE_URL]"
 
 
 @given(st.integers(0, len(VALUE)), st.integers(0, len(VALUE)), st.binary(max_size=20), st.binary(max_size=20))
