@@ -83,6 +83,7 @@ CURSOR = Cli(
 CLIS = (CLAUDE, CODEX, CURSOR)
 
 FULL_AUTO = "--full-auto"  # an option that codex had once
+_ANYBODYS = "agent"  # a program's name that tells of no CLI
 _SANDBOXES = ("-s", "--sandbox", "--dangerously-bypass-approvals-and-sandbox")
 
 
@@ -92,12 +93,15 @@ def for_full_auto(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def cli_of(backend: str, words: Sequence[str] | None) -> Cli | None:
-    """The CLI that a command's program is, else the one that its back end has the name of; None for neither."""
+    """The CLI that a command's program is, else the one that its back end has the name of; None for neither.
+
+    A program called `agent` may be anybody's: it is Cursor's where it is told to print, or the back end is `cursor`.
+    """
     if words is not None:
         at = program_at(words)
         program = Path(words[at]).name if at < len(words) else ""
         for cli in CLIS:
-            if program in cli.programs:
+            if program in cli.programs and (program != _ANYBODYS or has_option(words, "-p", "--print")):
                 return cli
     return next((cli for cli in CLIS if cli.backend == backend), None)
 

@@ -192,6 +192,14 @@ def test_a_backend_is_driven_as_its_program_says_whatever_its_name() -> None:
     assert started("claude", "my-wrapper -p", model="opus").argv[-2:] == ("--model", "opus")
 
 
+def test_a_program_called_agent_is_cursors_only_where_it_is_told_to_print_or_the_back_end_is_cursor() -> None:
+    mine = started("mine", "/home/me/agent --fast")
+    assert (mine.argv, mine.stdin) == (("/home/me/agent", "--fast"), b"Do it.")
+
+    for cursors in (started("mine", "agent --print"), started("cursor", "/home/me/agent"), started("c", "cursor-agent")):
+        assert cursors.argv[-1] == "Do it."
+
+
 @pytest.mark.parametrize(
     ("command", "argv", "stdin"),
     [
