@@ -25,13 +25,13 @@ from worker.limits import setting
 from worker.livecopy import LiveCopy, View
 from worker.masking import Masker
 from worker.prepare import Prepared, make_workspace, prepare
-from worker.process import AgentProcess, Command, ProcessExit, WardenDied, spawn, sweep_attempts
+from worker.process import AgentProcess, Command, ProcessExit, StartFailed, WardenDied, spawn, sweep_attempts
 from worker.publisher import Publisher
 from worker.quiet import Quiet
 from worker.recovery import Setting, held_back, recover
 from worker.supervisor import PARK_GRACE, Limits, Mailbox, Stop, Watching, supervise
 from worker.transcript import Transcript
-from worker.verdict import STOPPED, End, Verdict, broken_off, conclude, how, items_agreed, judge, not_begun
+from worker.verdict import STOPPED, End, Verdict, broken_off, conclude, items_agreed, judge, not_begun
 
 if TYPE_CHECKING:
     from worker.services import Services
@@ -101,6 +101,10 @@ class Attempt:
                     return
                 said = error.message if isinstance(error, DispatchError) else str(error)
                 hint = f" — {error.hint}" if isinstance(error, DispatchError) and error.hint else ""
+                if isinstance(error, StartFailed) and error.missing:
+                    fault = Fault(Failure.MISSING, f"{said}{hint}")
+                    self._ending.end(self._recovery(fault, progressed=False), fault=fault)
+                    return
                 self._fail_start(f"{said}{hint}")
                 return
             self._supervise(prepared, process, handle)
@@ -214,10 +218,6 @@ class Attempt:
             transcript = Transcript(stream, self._masker, hear=prepared.listener.feed)
             with self._services.saver.keeping(place, lambda text: publisher.note("warning", text=text)):
                 exit, stopped = self._watch_over(process, transcript, live, task)
-        if not exit.started:
-            said = how(exit, transcript.last_line())
-            self._ending.end(self._recovery(Fault(Failure.MISSING, said), progressed=False))
-            return
         publisher.turn(live, {"files", "news"})
         fault = _fault(prepared, exit)
         end = self._look_back(before, live, exit, stopped, transcript.last_line(), task, fault)

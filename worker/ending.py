@@ -67,10 +67,11 @@ class Ending:
         self._started = stamp(self._clock.now())
         self._told = False
 
-    def end(self, verdict: Verdict | None, ran: Ran | None = None) -> None:
+    def end(self, verdict: Verdict | None, ran: Ran | None = None, *, fault: Fault | None = None) -> None:
         """Collect, and publish the end, once. Waits for Redis if it is away, for the claim stays ours.
 
-        `verdict` is None when the task is not ours any more; `ran` when no agent could be started.
+        `verdict` is None when the task is not ours any more; `ran` when no agent could be started, `fault` tells why
+        where that is its CLI's.
         """
         if self._told:
             return
@@ -80,7 +81,7 @@ class Ending:
         facts: dict[str, Any] = {"attempt": self._claim.attempt}
         if ran is not None:
             verdict = self._collect(ran, verdict, facts)
-        self._write_result(verdict, ran, facts)
+        self._write_result(verdict, ran, fault, facts)
         if verdict is not None and verdict.check:
             facts["check"] = verdict.check
         finished = verdict is not None and verdict.event is Event.FINISH
@@ -168,7 +169,9 @@ class Ending:
             files.clear(self._home.base, name)
             files.write(self._home.base, name, os.pread(handle, 2 * LOG_LIMIT_BYTES, 0))
 
-    def _write_result(self, verdict: Verdict | None, ran: Ran | None, facts: Mapping[str, Any]) -> None:
+    def _write_result(
+        self, verdict: Verdict | None, ran: Ran | None, fault: Fault | None, facts: Mapping[str, Any]
+    ) -> None:
         result = {
             "attempt": self._claim.attempt,
             "started": self._started,
@@ -179,7 +182,7 @@ class Ending:
             "signal": ran.exit.signal if ran else None,
             "stopped": ran.stopped if ran else None,
             "progressed": ran is not None and ran.progressed,
-            **self._heard(ran),
+            **self._heard(ran, fault),
             "host": self._services.settings.host,
             **facts,
         }
@@ -189,10 +192,11 @@ class Ending:
         except (DispatchError, OSError) as error:
             log.warning("%s: no result.json: %s", self._ref, error, extra={"action": "result_failed"})
 
-    def _heard(self, ran: Ran | None) -> dict[str, Any]:
+    def _heard(self, ran: Ran | None, fault: Fault | None) -> dict[str, Any]:
         """What the CLI itself told of its run. Unknown is null."""
         if ran is None:
-            return {"model": self._record.model, "backend": None, "session": None, "failure": None}
+            backend, failure = (self._task().backend, fault.plain()) if fault is not None else (None, None)
+            return {"model": self._record.model, "backend": backend, "session": None, "failure": failure}
         told = ran.prepared.listener.report.plain()
         model = told["model"] or self._record.model
         failure = ran.fault.plain() if ran.fault is not None else None

@@ -41,12 +41,11 @@ class Command:
 class ProcessExit:
     """How an agent ended: by itself with `code`, or by `signal`; with neither, nobody saw how.
 
-    `error` says what went wrong outside the agent: it could not start, or its warden died.
+    `error` says what went wrong outside the agent: its warden died.
     """
 
     code: int | None = None
     signal: int | None = None
-    started: bool = True
     error: str | None = None
 
     @property
@@ -55,10 +54,15 @@ class ProcessExit:
 
 
 class StartFailed(DispatchError):
-    """The agent could not be started; nothing of it runs. `errno` is 0 where no system call failed."""
+    """The agent could not be started; nothing of it runs. `errno` is 0 where no system call failed.
 
-    def __init__(self, command: Command, reason: str, *, errno: int = 0, hint: str | None = None) -> None:
-        self.command, self.reason, self.errno = command, reason, errno
+    `missing`: its program is not there, or is none.
+    """
+
+    def __init__(
+        self, command: Command, reason: str, *, errno: int = 0, missing: bool = False, hint: str | None = None
+    ) -> None:
+        self.command, self.reason, self.errno, self.missing = command, reason, errno, missing
         super().__init__(f"cannot start `{command.argv[0] if command.argv else ''}`: {reason}", hint=hint)
 
 
@@ -109,7 +113,7 @@ class AgentProcess:
         if not data or self._empty:
             error = self._bury()
             self._guard.wait()
-            self._end = ProcessExit(self._code, self._signal, started=self.pid != 0, error=error)
+            self._end = ProcessExit(self._code, self._signal, error=error)
         return self._end
 
     def _note(self, line: str) -> None:
@@ -276,7 +280,8 @@ def _start_failed(command: Command, number: int, reason: str, filename: object =
             hint = "use a backend that reads the prompt on standard input"
         case errno.EMFILE | errno.ENFILE | errno.EAGAIN | errno.ENOMEM:
             hint = "run fewer tasks at once on this worker, or raise its limits (`ulimit -n`, `ulimit -u`)"
-    return StartFailed(command, reason, errno=number, hint=hint)
+    missing = number in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC)
+    return StartFailed(command, reason, errno=number, missing=missing, hint=hint)
 
 
 def _exit_words(code: int | None) -> str:

@@ -159,6 +159,24 @@ def test_a_task_fails_when_no_model_is_left_to_take_over(house: House) -> None:
     assert reason_of(house.box, task).startswith("auth: Not logged in")
 
 
+def test_a_program_that_is_gone_is_a_missing_cli_which_the_next_model_takes_over_from(house: House) -> None:
+    gone = {"mine": {"command": "./gone/claude -p"}}  # not with `env`, which would tell it by an exit status
+    plays = {"codex": {"command": standins.command("plays", str(house.folder))}}
+    models = {"opus": {"backend": "mine"}, "o3": {"backend": "codex"}}
+    house.set_up(backends=gone | plays, models=models)
+
+    alone = submit(house.box, "--item", "Work", model="opus")
+
+    await_state(house.box, alone, S.FAILED)
+    assert reason_of(house.box, alone).startswith("start: cannot start `./gone/claude`: No such file or directory")
+    assert result_of(house.box, alone)["failure"]["kind"] == "missing"
+    assert f"dispatch retry {alone} --model o3 --make-default" in house.box.run("show", alone).stdout
+
+    house.set_up(backends=gone | plays, models=models, fallback={"opus": ["o3"]})
+    do(house.box, "--item", "Work", model="opus")
+    assert house.started() == ["o3"]
+
+
 def test_a_limit_with_a_time_keeps_every_task_of_the_account_and_family_until_then(house: House) -> None:
     house.set_up()
     house.fail("opus", "claude-limit", until=in_seconds(3600))
