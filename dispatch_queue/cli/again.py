@@ -76,11 +76,10 @@ def queue_again(
     chosen = None
     fallback: tuple[str, ...] = ()
     if model is not None:
-        from dispatch_queue.cli.model import Models, check_command
+        from dispatch_queue.cli.model import Models, startable
 
         models = Models(here)
-        choice = models.choose("", model)
-        check_command(here, choice.backend)
+        choice, _ = startable(here, models.choose("", model))
         models.keep()
         chosen, fallback = (choice.model, choice.backend, choice.prompt_addition), here.config.fallback_of(choice.model)
     now = current(home.task(), dataclasses.replace(home.standing(), **dict[str, Any](caps)))

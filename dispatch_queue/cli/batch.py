@@ -18,10 +18,10 @@ from dispatch_queue.cli import render, unserved
 from dispatch_queue.cli.model import (
     UNNAMED,
     Models,
-    check_command,
     first_run_if_new,
     is_to_be_confirmed,
     say_doubt,
+    startable,
 )
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.cli.submit import SUBMIT_SEQ, fallback, isolation, read_names, read_plan
@@ -148,11 +148,13 @@ def _request(here: Here, one: Asked, choices: _Choices, folder: Path, options: d
     prompt, values = one.text("prompt"), one.values
     choice, placed, plan_bytes, not_before = None, Isolation.SHARED, None, ""  # where these are at fault
     read: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    caps = Caps(values.get("max_turns", 0), values.get("max_cost", 0.0))
     if not (prompt or values.get("items") or values.get("plan") or one.faults):
         raise BadInput("the task says nothing to do", hint="give it a `prompt:`, `items:` or a `plan:`")
     with one.blaming("model"):
         choice = choices.choose(one)
-        check_command(here, choice.backend)
+        choice, others = startable(here, choice, fallback(here, choice.model, caps))
     with one.blaming("isolation" if "isolation" in values else "worktree"):
         placed = _isolation(one, options, prompt)
         if placed is Isolation.WORKTREE:
@@ -166,7 +168,6 @@ def _request(here: Here, one: Asked, choices: _Choices, folder: Path, options: d
         plan_bytes = text.encode() if "\n" in text else read_plan(str(folder / text)) if text else None
     with one.blaming("delay" if "delay" in values else "at"):
         not_before = schedule.not_before(one.text("at"), one.text("delay"))
-    caps = Caps(values.get("max_turns", 0), values.get("max_cost", 0.0))
     with one.blaming("max_cost" if caps.cost_usd else "max_turns"):
         if choice is not None:
             check_caps(here.config, choice.backend, caps, list(here.config.models))
@@ -192,7 +193,7 @@ def _request(here: Here, one: Asked, choices: _Choices, folder: Path, options: d
         verify=one.text("verify"),
         max_turns=caps.turns,
         max_cost_usd=caps.cost_usd,
-        fallback=fallback(here, choice.model, caps),
+        fallback=others,
         after_any=bool(values.get("after_any")),
         not_before=not_before,
         hold=bool(values.get("hold")),

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -16,6 +16,7 @@ from dispatch_queue.errors import BadConfig, DispatchError
 
 UNNAMED = (Source.DEFAULT, Source.BEST)  # how a model is chosen where nobody names one
 
+_OFFERED = 3
 _YES, _NO = ("", "y", "yes", "ok", "okay", "sure"), ("n", "no")
 
 
@@ -111,28 +112,42 @@ def say_doubt(choice: Choice) -> None:
         )
 
 
-def check_command(here: Here, backend: str) -> None:
-    """Refuse what the local worker cannot start. Workers of a Redis of one's own may have commands of their own.
+def startable(here: Here, choice: Choice, others: Sequence[str] = ()) -> tuple[Choice, tuple[str, ...]]:
+    """`choice` and the `others` (`backend/model`) that may take over from it; the first of them that the local worker
+    can start, and those after it, where it cannot start the chosen one.
 
-    Raises BadConfig.
+    Workers of a Redis of one's own may have commands of their own. Raises BadConfig where none can be started.
     """
+    program = _missing(here.config, choice.backend)
+    if program is None or here.config.redis.url is not None:
+        return choice, tuple(others)
+    said = f"backend `{choice.backend}` cannot run: `{program}` is not on PATH"
+    for at, other in enumerate(others, 1):
+        backend, _, model = other.partition("/")
+        if _missing(here.config, backend) is None:
+            click.echo(f"note: {model} takes over from {choice.model}: {said}", err=True)
+            return dataclasses.replace(choice, model=model, backend=backend), tuple(others[at:])
+    able = [name for name, model in here.config.models.items() if _missing(here.config, model.backend) is None]
+    raise BadConfig(
+        said,
+        hint=f"install `{program}`, or correct the command in {here.home / 'config.yaml'}, or take another --model"
+        f"{': ' if able else ''}{' or '.join(able[:_OFFERED])}",
+    )
+
+
+def _missing(config: Config, backend: str) -> str | None:
+    """The program of a back end, if it is looked for on PATH or at its place, and is not there."""
     import shutil
 
     from dispatch_queue.config.clis import cli_of
     from dispatch_queue.config.commands import program_at, words_of
 
-    if here.config.redis.url is not None:
-        return
-    command = here.config.command_of(backend)
+    command = config.command_of(backend)
     words = words_of(command) if command is not None else ()
     at, cli = program_at(words) if words else 0, cli_of(backend, None)
     program = words[at] if at < len(words) else cli.program if cli and not words else ""
     looked_up = "/" not in program or program.startswith("/")  # others begin in the workspace, or at home
-    if program and looked_up and shutil.which(program) is None:
-        raise BadConfig(
-            f"backend `{backend}` cannot run: `{program}` is not on PATH",
-            hint=f"install `{program}`, or correct the command in {here.home / 'config.yaml'}, or take another --model",
-        )
+    return program if program and looked_up and shutil.which(program) is None else None
 
 
 def first_run_if_new(here: Here) -> bool:

@@ -12,7 +12,7 @@ from dispatch_queue import plan, producer, schedule, waiting
 from dispatch_queue.caps import LARGEST_COST_USD, Caps, can_cap
 from dispatch_queue.caps import check as check_caps
 from dispatch_queue.cli import render, unserved
-from dispatch_queue.cli.model import Models, check_command, first_run_if_new, is_to_be_confirmed, say_doubt
+from dispatch_queue.cli.model import Models, first_run_if_new, is_to_be_confirmed, say_doubt, startable
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.config.choose import Choice, wants_worktree
 from dispatch_queue.config.mention import is_likely_about_config
@@ -125,8 +125,8 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
             return status
     models = Models(here)
     choice = _choose(models, prompt, options, is_new=asked)
-    check_command(here, choice.backend)
     caps = Caps(options["max_turns"] or 0, options["max_cost"] or 0.0)
+    choice, others = startable(here, choice, fallback(here, choice.model, caps))
     check_caps(here.config, choice.backend, caps, list(here.config.models))
     base = here.project.path
     request = Request(
@@ -149,7 +149,7 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         verify=options["verify"],
         max_turns=caps.turns,
         max_cost_usd=caps.cost_usd,
-        fallback=fallback(here, choice.model, caps),
+        fallback=others,
         question_timeout=options["question_timeout"] or int(here.config.worker.question_timeout),
         after=_after(here, options["after"], options["name"]),
         after_any=options["after_any"],

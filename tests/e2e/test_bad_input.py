@@ -177,6 +177,24 @@ def test_an_agent_command_that_is_not_there_is_named_with_the_fix(
     assert tree(bare.project) == []
 
 
+def test_where_an_agent_command_is_not_there_its_fallback_is_taken_and_else_other_models_are_named(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.home.mkdir(mode=0o700, exist_ok=True)
+    config = sandbox.home / "config.yaml"
+    config.write_text(
+        "default: opus\nbackends:\n  claude: {command: no-such-claude -p}\n  mine: {command: cat}\n"
+        "models:\n  opus: {backend: claude}\n  sonnet: {backend: claude}\n  fine: {backend: mine}\n"
+    )
+    refused(sandbox.run("submit", "-i", "Work", check=False), 4, "or take another --model: fine\n")
+
+    config.write_text(f"{config.read_text()}fallback: {{opus: [sonnet, fine]}}\n")
+    taken = sandbox.run("submit", "-i", "Work", "--dry-run")
+
+    assert "using fine (opus → fine, your default)" in f"{taken.stdout}{taken.stderr}"
+    assert "note: fine takes over from opus: backend `claude` cannot run: `no-such-claude` is not" in taken.stderr
+
+
 def test_a_repository_without_a_commit_has_no_worktree(sandbox: Sandbox) -> None:
     sandbox.git("init", "--quiet")
 

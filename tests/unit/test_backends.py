@@ -196,7 +196,11 @@ def test_a_program_called_agent_is_cursors_only_where_it_is_told_to_print_or_the
     mine = started("mine", "/home/me/agent --fast")
     assert (mine.argv, mine.stdin) == (("/home/me/agent", "--fast"), b"Do it.")
 
-    for cursors in (started("mine", "agent --print"), started("cursor", "/home/me/agent"), started("c", "cursor-agent")):
+    for cursors in (
+        started("mine", "agent --print"),
+        started("cursor", "/home/me/agent"),
+        started("c", "cursor-agent"),
+    ):
         assert cursors.argv[-1] == "Do it."
 
 

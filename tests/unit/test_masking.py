@@ -50,7 +50,16 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 NAMES = [
-    *("PGPASSWORD", "MYSQL_PWD", "SSHPASS", "GITHUBTOKEN", "githubToken", "apiKeyOfProd", "NPM_TOKENS", "GITHUB_TOKEN2"),
+    *(
+        "PGPASSWORD",
+        "MYSQL_PWD",
+        "SSHPASS",
+        "GITHUBTOKEN",
+        "githubToken",
+        "apiKeyOfProd",
+        "NPM_TOKENS",
+        "GITHUB_TOKEN2",
+    ),
     *("AWS_SECRET_ACCESS_KEY", "SSHKEY", "SIGNING_KEYS", "db-password", "GITHUB_PAT", "npm_config__auth", "SENTRY_DSN"),
 ]
 ORDINARY = [
@@ -83,7 +92,10 @@ def test_a_number_of_tokens_is_no_secret() -> None:
     assert Masker({"MAX_TOKENS": "10000000"}).text("10000000") == "10000000"
 
 
-LINES = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj", "MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictG"]
+LINES = [
+    "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+    "MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictG",
+]
 PEM = "\n".join(["-----BEGIN PRIVATE KEY-----", *LINES, "-----END PRIVATE KEY-----"])
 
 
