@@ -7,6 +7,7 @@ secret of the environment is replaced as soon as it is seen.
 import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from worker.masking import NO_SECRETS, Masker
 
 _TRAVELLING = (taskdir.CONTEXT, taskdir.OUTPUT)
 _NO_IPC = Ipc(questions={}, answers={}, acknowledged=frozenset(), done=False, foreign=())
+_MARK = re.compile(rb"^((?:[-*+]|[0-9]+[.)])\s+)\[[^\]]?\]")
 _TEXT_LIMIT = 400  # characters of an item's text, and of its note, in the journal
 LIMIT_OPEN = 32  # questions at once; nobody answers more
 LIMIT_EVENTS = 2000  # of an attempt: four for each item of the longest plan
@@ -99,6 +101,11 @@ def put_aside(copy: TaskDir) -> list[str]:
     return cleared
 
 
+def _bare(line: bytes) -> bytes:
+    """A line of a plan without what ticking it changes."""
+    return _MARK.sub(rb"\1", line.replace(b"~~", b"").strip())
+
+
 class LiveCopy:
     """Looks at one live copy and remembers what it saw last."""
 
@@ -106,6 +113,7 @@ class LiveCopy:
         self.copy, self._masker = copy, masker
         data = copy.read(taskdir.PLAN)
         self.view = View(plan=plan.parse(data, name=copy.name(taskdir.PLAN)), plan_bytes=data, ipc=copy.ipc())
+        self._begun = data
         self.notes: list[str] = []
         self._heard = 0  # seq of the last entry that was heard
         self._answers: dict[str, bytes] = {}  # arrived, and not yet laid down
@@ -122,7 +130,7 @@ class LiveCopy:
         try:
             data = self.copy.read(taskdir.PLAN)
             if data != before.plan_bytes:
-                data = self._without_secrets(taskdir.PLAN, data)
+                data = self._plan_without_secrets(data)
                 plan_now, plan_bytes = plan.parse(data, name=taskdir.PLAN), data
         except FileNotFoundError:
             broken = "plan.md is gone"
@@ -154,9 +162,23 @@ class LiveCopy:
         self._events += len(news.events)
         return self.view, news
 
+    def _plan_without_secrets(self, data: bytes) -> bytes:
+        """What plan.md may hold of `data`. What stood in it before, and notes, are a person's: a command of theirs is
+        not to become another one."""
+        if self._masker.mask(data) == data:
+            return data
+        blocks = [self._begun]
+        for note in self.notes:
+            with contextlib.suppress(BadInput):
+                blocks.append(plan.note_block(note).encode())
+        given = {_bare(line) for block in blocks for line in block.splitlines()}
+        return self._put(taskdir.PLAN, data, self._masker.unlike(given, data, _bare))
+
     def _without_secrets(self, name: str, data: bytes) -> bytes:
         """What a file may hold of `data`; the file is written anew if that is less. Raises UntrustedPath."""
-        masked = self._masker.mask(data)
+        return self._put(name, data, self._masker.mask(data))
+
+    def _put(self, name: str, data: bytes, masked: bytes) -> bytes:
         if masked != data:
             with contextlib.suppress(OSError):  # a full disk: at the next look, or at the end
                 self.copy.write(name, masked)

@@ -1,9 +1,10 @@
 """Secrets of the environment stay out of all that is written, shown or sent: masked by value where text comes in."""
 
+import itertools
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -12,7 +13,8 @@ _SECRET_WORD: Final = re.compile(
     r"(?!(?:MON|DON|TUR|WHIS|HOC|JOC|HOT)KEYS?$|(?:ASK|BY|COM|SUR|TRES)PASS$|OLDPWD$)"
     r"(?:[A-Z0-9]*(?:KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD|PWD|PASSPHRASE|CREDENTIAL|COOKIE)S?|O?AUTH|DSN|PAT|JWT)\d*"
 )
-_PLACES: Final = ("DIR", "FILE", "FOLDER", "HOME", "PATH", "SOCK", "SOCKET")  # names that end so tell where one is kept
+# Names that end so tell where a secret is kept, or of what kind it is.
+_ABOUT: Final = ("DIR", "FILE", "FOLDER", "HOME", "METHOD", "MODE", "NAME", "PATH", "SOCK", "SOCKET", "TYPE")
 _BORDER: Final = "-----"  # of a PEM block: the same in all of them
 SHORTEST: Final = 8  # characters; a shorter value is found in ordinary words
 
@@ -24,7 +26,7 @@ class Masker:
         found: dict[bytes, bytes] = {}
         for name, value in environ.items():
             for secret in _secrets(name, value):
-                for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+                for form in _forms(secret):
                     found[form.encode(errors="surrogateescape")] = f"[{name}]".encode(errors="replace")
         self._secrets = sorted(found.items(), key=lambda pair: -len(pair[0]))
 
@@ -37,6 +39,11 @@ class Masker:
 
     def text(self, text: str) -> str:
         return self.mask(text.encode(errors="surrogateescape")).decode(errors="surrogateescape")
+
+    def unlike(self, given: Set[bytes], data: bytes, bare: Callable[[bytes], bytes]) -> bytes:
+        """`data`, masked but for the lines that are `given`, when they are `bare`."""
+        runs = itertools.groupby(data.splitlines(keepends=True), key=lambda line: bare(line) in given)
+        return b"".join(b"".join(lines) if known else self.mask(b"".join(lines)) for known, lines in runs)
 
     def whole(self, data: bytes) -> int:
         """How many bytes of `data` can be masked now: after them the beginning of a secret may stand, cut off."""
@@ -98,10 +105,19 @@ def _secrets(name: str, value: str) -> list[str]:
     return [secret for secret in found if len(secret) >= SHORTEST]
 
 
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it is, and as the JSON of various programs has it."""
+    yield secret
+    for form in (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+        yield form
+        yield form.replace("/", "\\/")
+        yield re.sub("[&<>]", lambda found: f"\\u{ord(found[0]):04x}", form)
+
+
 def _is_secret(name: str, value: str) -> bool:
-    """Whether a variable is named like a secret, and does not tell a place or a number of tokens instead."""
+    """Whether a variable is named like a secret, and does not tell of one, or a number of tokens, instead."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper().replace("-", "_").split("_")
-    if name == "PWD" or words[-1] in _PLACES or not any(map(_SECRET_WORD.fullmatch, words)):
+    if name == "PWD" or words[-1] in _ABOUT or not any(map(_SECRET_WORD.fullmatch, words)):
         return False
     if value.startswith(("~/", "./", "../")) or (value.startswith("/") and os.path.lexists(value)):
         return False

@@ -11,7 +11,7 @@ from dispatch_queue.states import State
 from tests.support import sandbox as sandboxes
 from tests.support import standins
 from tests.support.sandbox import Sandbox
-from tests.support.tasks import await_state, copy_of, submit, transcript
+from tests.support.tasks import await_state, copy_of, do, submit, transcript
 
 VALUE = "sk-leaky-0123456789abcdef"
 NAME = "LEAKY_API_KEY"
@@ -73,6 +73,16 @@ def test_a_secret_reaches_no_file_no_journal_no_redis_and_no_command(
         assert files_with(VALUE, box.project, box.home) == []
         with redis.Redis.from_url(server_url(box.home)) as client:
             assert values_with(VALUE, client) == []
+
+
+def test_a_command_of_a_person_that_holds_a_value_like_a_secret_is_run_as_it_was_typed(sandbox: Sandbox) -> None:
+    sandbox.env |= {"POSTGRES_PASSWORD": "postgres"}
+    sandbox.run("up")
+
+    task = do(sandbox, "-i", "Start: `true`", "-i", "Write: `echo postgres > out`", model="shell")
+
+    assert (sandbox.project / "out").read_text() == "postgres\n"
+    assert "Write: `echo postgres > out`" in (sandbox.task(task) / "plan.md").read_text()
 
 
 def _configure(box: Sandbox) -> None:

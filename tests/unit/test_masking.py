@@ -64,7 +64,18 @@ NAMES = [
 ]
 ORDINARY = [
     *("TOKENIZERS_PARALLELISM", "KEYBOARD", "MONKEY", "HOTKEY", "SSH_AUTH_SOCK", "PASSWORD_STORE_DIR", "PGPASSFILE"),
-    *("GIT_ASKPASS", "BYPASS", "COMPASS", "GIT_AUTHOR_NAME", "SECRETARY", "PWD", "OLDPWD", "TOKENIZER", "KEYTIMEOUT"),
+    *(
+        "GIT_ASKPASS",
+        "BYPASS",
+        "COMPASS",
+        "GIT_AUTHOR_NAME",
+        "SECRETARY",
+        "AUTH_TYPE",
+        "PWD",
+        "OLDPWD",
+        "TOKENIZER",
+        "KEYTIMEOUT",
+    ),
 ]
 VALUES = st.text("abcABC0123456789+/=%-_.", min_size=8, max_size=60).filter(
     lambda value: not value.startswith(("./", "../")) and not (value.startswith("/") and os.path.lexists(value))
@@ -86,6 +97,11 @@ def test_no_value_of_a_variable_with_an_ordinary_name_is_masked(name: str, value
 
 def test_a_path_that_is_there_is_no_secret_whatever_its_variable_is_called(tmp_path: Path) -> None:
     assert Masker({"SSH_KEY": str(tmp_path)}).text(f"ls {tmp_path}") == f"ls {tmp_path}"
+
+
+@pytest.mark.parametrize("said", ["tok/with/slash&", r"tok\/with\/slash&", r"tok/with/slash\u0026"])
+def test_a_secret_in_the_json_of_php_or_go_is_masked(said: str) -> None:
+    assert Masker({"API_KEY": "tok/with/slash&"}).text(said) == "[API_KEY]"
 
 
 def test_a_number_of_tokens_is_no_secret() -> None:
