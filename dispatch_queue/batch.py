@@ -247,6 +247,9 @@ def arrange(
                 after.append(_meant(name, [nodes[number][0].id for number in handles.get(name, ())], known))
             except BadInput as error:
                 problems.append(node.asked.problem("after", f"`after`: {error.message}", error.hint or ""))
+        if node.asked.values.get("after_any") and not node.asked.texts("after"):
+            said = "`after_any` says how tasks may end, and `after` names none"
+            problems.append(node.asked.problem("after_any", said, "name them: `after: [TASK]`"))
         after = list(dict.fromkeys(after))
         ready.append(dataclasses.replace(node, after=tuple(after), request=_waiting(node.request, after)))
     order = _order(ready, problems)

@@ -113,6 +113,12 @@ def is_up(home: Path) -> bool:
         return False
 
 
+def broke_off(home: Path) -> bool:
+    """Whether the server runs no more, and no `down` ended it."""
+    server = Daemon(home / "run", "server")
+    return server.pid_file.exists() and not server.alive()
+
+
 def worker_lives(home: Path) -> bool:
     """Whether the local worker's process exists."""
     return Daemon(run_folder(home), "worker").alive()

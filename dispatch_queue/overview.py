@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +11,13 @@ from dispatch_queue import files, ipc, taskdir
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.errors import DispatchError, UntrustedPath
 from dispatch_queue.plan import Plan
-from dispatch_queue.record import Isolation, Standing, Task, current
-from dispatch_queue.states import HELD, State
+from dispatch_queue.record import WARNING, Entry, Isolation, Standing, Task, current
+from dispatch_queue.states import HELD, Event, State
 from dispatch_queue.taskdir import TaskDir, read_plan_or_none
 
 RESULT_LIMIT_BYTES = 1024 * 1024
 SETTLED_AFTER_SECONDS = 2.0
+WARNINGS = 5  # told of a task
 _NUMBER = re.compile("[1-9][0-9]{0,5}")
 
 # What needs a person comes first.
@@ -37,6 +38,14 @@ class Doing(NamedTuple):
 
     text: str
     since: str
+
+
+class Warned(NamedTuple):
+    """What went otherwise than asked in an attempt, and when, as clock.stamp writes it."""
+
+    attempt: int
+    at: str
+    text: str
 
 
 class Unserved(NamedTuple):
@@ -135,8 +144,9 @@ def cards(base: Path) -> list[Card]:
 
 
 def attempts(home: TaskDir) -> list[dict[str, Any]]:
-    """result.json of every attempt that ended, in order; one that cannot be read is named with its number only."""
+    """result.json of every attempt, in order; of one that has none, or none to be read, the `reason` at most."""
     found = []
+    entries: list[Entry] | None = None
     for number in attempt_numbers(home):
         value: dict[str, Any] = {"end": None}
         try:
@@ -144,11 +154,39 @@ def attempts(home: TaskDir) -> list[dict[str, Any]]:
             read = json.loads(data)
             value = read if isinstance(read, dict) else value
         except FileNotFoundError:
-            pass
+            entries = _entries(home) if entries is None else entries
+            value |= _told_at_the_end(entries, number)
         except (DispatchError, OSError, ValueError, RecursionError) as error:
             value["reason"] = str(error)
         found.append({**value, "attempt": number})
     return found
+
+
+def _told_at_the_end(entries: Sequence[Entry], number: int) -> Mapping[str, Any]:
+    """The reason that the journal gives for the end of an attempt: one whose worker died wrote none itself."""
+    ends = [entry for entry in entries if entry.state not in (None, *HELD) and entry.facts.get("attempt") == number]
+    return {"reason": ends[-1].facts.get("reason")} if ends else {}
+
+
+def warnings(home: TaskDir) -> list[Warned]:
+    """The newest warnings of a task, each text once, oldest first."""
+    found: dict[str, Warned] = {}
+    attempt = 0
+    for entry in _entries(home):
+        if entry.event == Event.CLAIM:
+            attempt = entry.facts.get("attempt", attempt + 1)
+        elif entry.event == WARNING:
+            text = str(entry.facts.get("text", ""))
+            found.pop(text, None)
+            found[text] = Warned(attempt, entry.at, text)
+    return list(found.values())[-WARNINGS:]
+
+
+def _entries(home: TaskDir) -> list[Entry]:
+    try:
+        return home.entries()
+    except (DispatchError, OSError):
+        return []
 
 
 def attempt_numbers(home: TaskDir) -> list[int]:
@@ -193,11 +231,9 @@ def output(home: TaskDir) -> str | None:
 
 def workspace(home: TaskDir) -> Path | None:
     """Where the newest attempt works, as its journal says; None if it does not."""
-    try:
-        entries = home.entries()
-    except (DispatchError, OSError):
-        return None
     places = [
-        str(entry.facts["workspace"]) for entry in entries if entry.event == "attempt" and "workspace" in entry.facts
+        str(entry.facts["workspace"])
+        for entry in _entries(home)
+        if entry.event == "attempt" and "workspace" in entry.facts
     ]
     return Path(places[-1]) if places else None

@@ -17,6 +17,7 @@ from dispatch_queue.ids import is_id
 from dispatch_queue.states import FINAL, HELD, Event, State
 
 _PLAIN = (str, int, bool)  # types of task.yaml's values that are taken as they are
+WARNING = "warning"  # the event of an entry that tells what went otherwise than asked
 LAST_SEQ = 10**12  # no journal gets there; Lua writes larger numbers as 1e+15, which is no stream id
 FORMAT = 1  # of task.yaml and the journal; a reader refuses a newer one
 
@@ -218,6 +219,7 @@ class Standing:
     branch: str = ""
     quiet: str = ""  # the evidence, while the agent does nothing to be seen
     check: str = ""  # what --verify said when it failed last
+    warned: bool = False  # since a person queued it last
     held: bool = False  # a waiting task: until somebody releases it
     after: tuple[str, ...] = ()  # a waiting task: the tasks that it waits for still
     until: str = ""  # a waiting task: as clock.stamp writes it
@@ -278,6 +280,8 @@ def step(standing: Standing, entry: Entry) -> Standing:
     values["quiet"] = str(facts.get("text", "")) if entry.event == "quiet" else ""
     if "check" in facts or entry.event == Event.RETRY:
         values["check"] = str(facts.get("check", ""))
+    if entry.event in (WARNING, Event.RETRY):
+        values["warned"] = entry.event == WARNING
     if "branch" in facts:
         values["branch"] = str(facts["branch"])
     return dataclasses.replace(standing, **values)

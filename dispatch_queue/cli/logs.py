@@ -36,18 +36,28 @@ def logs(task: str, follow: bool, attempt: int | None, raw: bool) -> int:
     home = here.task(task)
     here.reconcile(home.id)
     numbers = _numbers(home)
-    if attempt is None and not numbers and follow:
-        attempt = 1
+    if not numbers:
+        _check_that_one_comes(home, follow=follow)
     if attempt is None:
-        if not numbers:
-            raise BadInput(f"task `{home.id}` has no attempt yet", hint=f"dispatch logs {home.id} -f  waits for it")
-        attempt = numbers[-1]
+        attempt = numbers[-1] if numbers else 1
     if attempt not in numbers and not follow:
         raise BadInput(
             f"task `{home.id}` has no attempt {attempt}", hint=f"it has: {', '.join(map(str, numbers)) or 'none'}"
         )
     _print(home, attempt, follow=follow, raw=raw)
+    if not _numbers(home):
+        _check_that_one_comes(home, follow=follow)  # it was cancelled meanwhile
     return Exit.DONE
+
+
+def _check_that_one_comes(home: TaskDir, *, follow: bool) -> None:
+    """Refuse the transcript of a task without an attempt, unless somebody waits for it. Raises BadInput."""
+    standing = overview.look(home).standing
+    if standing.final:
+        why = "its transcripts are gone" if standing.attempt else "never ran"
+        raise BadInput(f"task `{home.id}` is {standing.state}, and {why}", hint=f"dispatch show {home.id}")
+    if not follow:
+        raise BadInput(f"task `{home.id}` has no attempt yet", hint=f"dispatch logs {home.id} -f  waits for it")
 
 
 def _print(home: TaskDir, attempt: int, *, follow: bool, raw: bool) -> None:

@@ -109,12 +109,14 @@ def show(task: str, as_json: bool) -> int:
     here.reconcile(home.id)
     [card] = unserved.with_reasons(here, [_alive(overview.look(home))])
     attempts = [Attempt.read(found) for found in overview.attempts(home)]
-    answers = overview.answered(home)
+    answers, warnings = overview.answered(home), overview.warnings(home)
     if as_json:
         told = [dataclasses.asdict(attempt) for attempt in attempts]
-        print_json(render.as_json(card) | {"attempts": told, "answered": answers})
+        warned = [warning._asdict() for warning in warnings]
+        print_json(render.as_json(card) | {"attempts": told, "answered": answers, "warnings": warned})
         return Exit.DONE
-    for text in page(card, attempts, answers, SYSTEM.now(), offer=offer_of(here, card, attempts)):
+    offer = offer_of(here, card, attempts)
+    for text in page(card, attempts, answers, SYSTEM.now(), warnings=warnings, offer=offer):
         click.echo(text)
     return Exit.DONE
 

@@ -19,7 +19,7 @@ from dispatch_queue.cli.render import (
     unread,
     unreadable,
 )
-from dispatch_queue.overview import Card, has_output
+from dispatch_queue.overview import Card, Warned, has_output
 from dispatch_queue.record import Isolation
 from dispatch_queue.states import HELD, State
 
@@ -30,6 +30,7 @@ def page(
     answers: Sequence[Mapping[str, Any]],
     now: datetime,
     *,
+    warnings: Sequence[Warned] = (),
     offer: Offer | None = None,
 ) -> list[str]:
     """The page of a task; `offer` is what there is instead of a model that failed."""
@@ -52,6 +53,9 @@ def page(
             running = card.standing.state in HELD and tried.attempt == card.standing.attempt
             first, *more = attempts_in_words.words(tried, now, running=running)
             lines += [f"  {first}", *(f"     {text}" for text in [*more, *(activity(card, now) if running else [])])]
+    if warnings:
+        told = (f"attempt {one.attempt}, {age(one.at, now)} ago: {line(one.text, PAGE)}" for one in warnings)
+        lines += ["", "warnings", *(f"  {text}" for text in told)]
     if card.standing.branch:
         lines += ["", f"branch  {line(card.standing.branch)}"]
     if has_output(card.home):
@@ -70,7 +74,7 @@ def next_steps(card: Card, attempts: Sequence[Attempt], offer: Offer | None) -> 
         steps.append(command(card, "release", "" if card.standing.held else "--now"))
     if state in HELD:
         steps += [command(card, "logs", "-f"), command(card, "note", '"…"')]
-    if state in (State.DONE, State.FAILED):
+    if state in (State.DONE, State.FAILED) and attempts:
         steps.append(command(card, "logs"))
     if card.isolation is Isolation.WORKTREE and card.standing.branch:
         steps.append(command(card, "diff"))

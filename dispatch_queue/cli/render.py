@@ -120,6 +120,11 @@ def attention(card: Card) -> list[str]:
     return []
 
 
+def warned(card: Card) -> list[str]:
+    """Where the warnings of a task are told."""
+    return [f"with warnings: {command(card, 'show')}"] if card.standing.warned else []
+
+
 def activity(card: Card, now: datetime) -> list[str]:
     """What a running agent does, and for how long it has said nothing else; nothing while that is not known."""
     return [f"{line(card.doing.text)} ({age(card.doing.since, now)})"] if card.doing else []
@@ -159,7 +164,8 @@ def table(cards: Sequence[Card], now: datetime) -> list[tuple[str, State | None]
     lines: list[tuple[str, State | None]] = [(joined(columns), None)]
     for card, cells in rows:
         lines.append((joined(cells), card.standing.state))
-        lines += [(" " * INDENT + text, None) for text in [*activity(card, now), *attention(card)]]
+        told = [*activity(card, now), *attention(card), *warned(card)]
+        lines += [(" " * INDENT + text, None) for text in told]
     return lines
 
 
@@ -194,15 +200,15 @@ def event_line(task_id: str, entry: Entry) -> str | None:
         case "note":
             return f"{task_id}  note: {_fact(facts, 'text')}"
         case "warning":
-            return f"{task_id}  warning: {_fact(facts, 'text')}"
+            return f"{task_id}  warning: {_fact(facts, 'text', PAGE)}"
     if entry.state in (State.QUEUED, State.PARKED, State.DONE, State.FAILED, State.CANCELLED, State.WAITING):
         reason = f": {line(str(facts['reason']))}" if facts.get("reason") else ""
         return f"{task_id}  {entry.state}{reason}"
     return None
 
 
-def _fact(facts: Mapping[str, Any], name: str) -> str:
-    return line(str(facts.get(name, "?")))
+def _fact(facts: Mapping[str, Any], name: str, limit: int = _LINE) -> str:
+    return line(str(facts.get(name, "?")), limit)
 
 
 def as_json(card: Card) -> dict[str, Any]:

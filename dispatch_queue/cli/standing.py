@@ -11,6 +11,7 @@ from dispatch_queue import files, ids, registry, taskdir
 from dispatch_queue.errors import BadInput, StoreDown
 from dispatch_queue.home import dispatch_home
 from dispatch_queue.locks import MIRROR, is_held
+from dispatch_queue.overview import look
 from dispatch_queue.project import Project, find
 from dispatch_queue.record import Ref
 from dispatch_queue.taskdir import TaskDir
@@ -120,11 +121,12 @@ class Here:
 
         if self.config.redis.url is None:
             if not embedded.is_up(self.home):
+                if embedded.broke_off(self.home) and self._has_unfinished():
+                    _warn("dispatch's own server does not run any more, so no task goes on")
                 return
             if not embedded.worker_lives(self.home):
                 log = self.home / "run/worker.log"
-                click.echo(f"warning: the local worker does not run; its last words are in {log}", err=True)
-                click.echo("\nhint: dispatch up", err=True)
+                _warn(f"the local worker does not run; its last words are in {log}")
         from dispatch_queue.mirror import reconcile
 
         try:
@@ -134,8 +136,17 @@ class Here:
         except StoreDown as error:
             click.echo(f"warning: {error.message}; this is what the files say", err=True)
 
+    def _has_unfinished(self) -> bool:
+        base = self.project.path
+        return any(not look(TaskDir(base, task_id)).standing.final for task_id in taskdir.known_ids(base))
+
     def bases(self, everywhere: bool) -> Sequence[Path]:
         """The project's folder; with `everywhere` those of all projects of this host."""
         if everywhere:
             return sorted({*registry.projects(self.home).values()})
         return [self.project.path]
+
+
+def _warn(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
+    click.echo("\nhint: dispatch up", err=True)

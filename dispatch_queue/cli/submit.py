@@ -151,7 +151,7 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         max_cost_usd=caps.cost_usd,
         fallback=others,
         question_timeout=options["question_timeout"] or int(here.config.worker.question_timeout),
-        after=_after(here, options["after"], options["name"]),
+        after=_after(here, options["after"], options["name"], any_end=options["after_any"]),
         after_any=options["after_any"],
         not_before=schedule.not_before(options["at"], options["delay"]),
         hold=options["hold"],
@@ -215,9 +215,11 @@ def _is_surely_a_task() -> bool:
     )
 
 
-def _after(here: Here, given: tuple[str, ...], name: str) -> tuple[str, ...]:
+def _after(here: Here, given: tuple[str, ...], name: str, *, any_end: bool) -> tuple[str, ...]:
     """The tasks of the project that `--after` names. Raises BadInput."""
     names = schedule.names_in(given)
+    if any_end and not names:
+        raise BadInput("--after-any says how tasks may end, and --after names none", hint="--after TASK --after-any")
     if name and name in names:
         raise BadInput(f"task `{name}` cannot wait for itself", hint="take it out of --after")
     return tuple(dict.fromkeys(here.task(one).id for one in names))

@@ -460,6 +460,10 @@ def settled(house: Sandbox, own_folder: Path) -> Iterator[Project]:
         pytest.param(("show", "\x1b[2J"), 2, "no task '\\x1b[2J'", id="escape as id"),
         pytest.param(("show", "fix-on3"), 2, "did you mean `fix-one`", id="nearly an id"),
         pytest.param(("logs", "fix-one", "-n", "7"), 2, "has no attempt 7", id="logs of no attempt"),
+        pytest.param(
+            ("submit", "-m", "shell", "--after-any", "-i", "Do"), 2, "--after-any says how tasks may end",
+            id="an end of no task",
+        ),
         pytest.param(("diff", "fix-one"), 2, "works in your checkout itself", id="diff of a shared task"),
         pytest.param(
             ("submit", "-m", "shell", "--name", "fix-one", "-i", "Other"), 1, "dispatched before with other content",

@@ -210,9 +210,25 @@ def test_after_kill_9_of_everything_a_command_starts_anew(box: Sandbox) -> None:
 
     kill_9([*workers(box), *servers(box)])
 
+    assert box.run("ls").stderr == ""  # nothing is to go on
     do(box, "--title", "After", items=("Work: `true`",))
     assert (len(servers(box)), len(workers(box))) == (1, 1)
     assert [card["id"] for card in box.run("ls", "--json").json] == ["after", "before"]
+
+
+def test_after_kill_9_of_everything_a_look_says_that_nothing_goes_on(box: Sandbox, gate: Gate) -> None:
+    task = submit(box, "--title", "Running", items=("One: `true`", gate.item))
+    wait_for(lambda: marks_of(box, task) == "x_", "the first tick")
+
+    kill_9([*workers(box), *servers(box)])
+
+    for words in (("ls",), ("show", task)):
+        said = box.run(*words).stderr
+        assert said == "warning: dispatch's own server does not run any more, so no task goes on\n\nhint: dispatch up\n"
+    gate.open()
+    box.run("up")
+    await_state(box, task, S.DONE)
+    assert box.run("ls").stderr == ""
 
 
 # -- slots ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from dispatch_queue.states import State
 from tests.support import sandbox as sandboxes
 from tests.support.sandbox import Sandbox
-from tests.support.tasks import Gate, await_state, configure, submit, transcript
+from tests.support.tasks import Gate, await_state, configure, do, submit, transcript
 from tests.support.waiting import wait_for
 
 DATA = Path(__file__).parents[1] / "data" / "agents"
@@ -125,3 +125,37 @@ def test_a_record_that_cannot_be_read_is_shown_as_broken(box: Sandbox, gate: Gat
         assert "broken" in printed
         assert "None" not in printed
         assert f"look into {box.task(task)}" in printed
+
+
+def test_what_ran_otherwise_than_configured_is_told_whole(box: Sandbox, gate: Gate) -> None:
+    program = box.folder / "codex"
+    program.write_text("""#!/bin/sh
+cat > /dev/null
+sed -i 's/\\[ \\]/[x]/' "$DISPATCH_TASK_DIR/plan.md"
+: > "$DISPATCH_TASK_DIR/ipc/.done"
+""")
+    program.chmod(0o755)
+    configure(box, {"codex": f"{program} exec --full-auto"})
+    task = do(box, items=("One",), model="codex")
+
+    shown = box.run("show", task)
+    [told] = box.run("show", task, "--json").json["warnings"]
+
+    assert told["text"].startswith("codex no longer knows `--full-auto`")
+    assert told["text"].endswith("into `backends.codex.command`")
+    assert told["attempt"] == 1
+    assert told["text"] in shown.stdout
+    assert f"with warnings: dispatch show {task}" in box.run("ls").stdout
+
+
+def test_a_task_that_never_ran_is_not_said_to_have_a_transcript(box: Sandbox, gate: Gate) -> None:
+    task = submit(box, "--hold", items=("One: `true`",))
+    waits = box.run("logs", task, check=False)
+    box.run("cancel", task)
+
+    for words in (("logs", task), ("logs", task, "-f")):
+        done = box.run(*words, check=False)
+        said = f"error: task `{task}` is cancelled, and never ran\n\nhint: dispatch show {task}\n"
+        assert (done.code, done.stderr) == (2, said)
+    assert f"hint: dispatch logs {task} -f  waits for it" in waits.stderr
+    assert "dispatch logs" not in box.run("show", task).stdout

@@ -247,6 +247,10 @@ TWO_CYCLES = """\
         ),
         ("- items: [x]\n  name: A b\n", [(2, "bad task id 'A b': it contains white space")]),
         ("- title: x\n", [(1, "nothing to dispatch")]),
+        (
+            "- name: a\n  items: [x]\n  after_any: true\n",
+            [(3, "`after_any` says how tasks may end, and `after` names none")],
+        ),
         ("- {name: a, items: [x], after: o}", [(1, "`after`: ambiguous task id 'o': `old-1`, `old-2`")]),
     ],
 )

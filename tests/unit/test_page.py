@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dispatch_queue.cli.attempt import MEANING, Attempt, Failure, Offer, cures, offer
 from dispatch_queue.cli.page import page
 from dispatch_queue.config.schema import Config, Model
-from dispatch_queue.overview import Doing
+from dispatch_queue.overview import Doing, Warned
 from dispatch_queue.plan import parse
 from dispatch_queue.states import State
 from dispatch_queue.taskdir import TaskDir
@@ -181,10 +181,23 @@ def test_the_page_of_a_task_that_ended_names_its_output(tmp_path: Path) -> None:
     (home.path / "output.md").touch()
     done = dataclasses.replace(card(standing={"state": State.DONE, "worker": ""}), home=home)
 
-    lines = page(done, [], [], NOW)
+    lines = page(done, [read()], [], NOW)
 
     assert f"output  {home.path}/output.md" in lines
     assert lines[-2:] == ["next", "  dispatch logs migrate-orders"]
+
+
+def test_the_page_tells_the_warnings_whole() -> None:
+    told = Warned(2, "2026-11-23T11:55:00.000Z", f"so it ran with {'x' * 300}")
+
+    lines = page(card(), [read()], [], NOW, warnings=[told])
+
+    assert lines[lines.index("warnings") + 1] == f"  attempt 2, 5m ago: so it ran with {'x' * 300}"
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
+def test_what_never_ran_has_no_transcript_to_look_at(state: State) -> None:
+    assert [text for text in page(card(standing={"state": state}), [], [], NOW) if " logs " in text] == []
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
@@ -288,7 +301,12 @@ def test_no_escape_of_an_agent_reaches_the_terminal() -> None:
     answers = [{"number": 1, "question": ESCAPES, "answer": ESCAPES}]
 
     shown = page(
-        everything, [read(**texts, **lists), Attempt(2, reason=ESCAPES)], answers, NOW, offer=Offer("opus", ("opus",))
+        everything,
+        [read(**texts, **lists), Attempt(2, reason=ESCAPES)],
+        answers,
+        NOW,
+        warnings=[Warned(1, ESCAPES, ESCAPES)],
+        offer=Offer("opus", ("opus",)),
     )
 
     assert [text for text in shown if not text.isprintable()] == []

@@ -73,6 +73,12 @@ def test_the_list_tells_what_a_running_agent_does_and_since_when() -> None:
     assert lines_of(running).splitlines()[2] == f"{' ' * render.INDENT}Bash: pytest -q (40s)"
 
 
+def test_the_list_says_where_the_warnings_of_a_task_are() -> None:
+    done = card("a", standing={"state": State.DONE, "warned": True})
+
+    assert lines_of(done).splitlines()[2:] == [f"{' ' * render.INDENT}with warnings: dispatch show a"]
+
+
 def test_the_list_of_all_projects_names_them_and_its_commands_lead_there() -> None:
     there = {"elsewhere": True, "home": TaskDir(Path("/src/my shop"), "migrate-orders")}
 
@@ -123,6 +129,7 @@ def test_a_line_of_the_list_is_coloured_by_its_state() -> None:
         (Event.ANSWER, State.RUNNING, {"question": 1, "text": "this"}, "t  question 1 is answered"),
         ("note", None, {"text": "use\npostgres"}, "t  note: use postgres"),
         ("warning", None, {"text": "context.md: is a link"}, "t  warning: context.md: is a link"),
+        ("warning", None, {"text": "w" * 300}, f"t  warning: {'w' * 300}"),
         ("attempt", None, {"attempt": 1, "pid": 7}, None),
         (Event.PARK, State.PARKED, {"reason": "question 1"}, "t  parked: question 1"),
         (Event.GIVE_BACK, State.QUEUED, {"reason": "its worker stopped"}, "t  queued: its worker stopped"),
