@@ -8,8 +8,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -30,6 +31,7 @@ from dispatch_queue.change import (
     read_questions,
 )
 from dispatch_queue.errors import ClaimLost, Refused, StoreDown
+from dispatch_queue.home import dispatch_home
 from dispatch_queue.record import Ref, parse_entry
 from dispatch_queue.states import State, moves
 
@@ -49,7 +51,14 @@ def _answering(url: str) -> Iterator[None]:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
         said = "refused" if isinstance(error, (redis.ResponseError, redis.AuthenticationError)) else "does not answer"
-        raise StoreDown(f"Redis at {_shown(url)} {said}: {error}", hint="dispatch doctor") from error
+        raise StoreDown(f"Redis at {_shown(url)} {said}: {error}", hint=_way_on(url)) from error
+
+
+def _way_on(url: str) -> str:
+    """What to do about a server that does not work for us: our own is started by a command, another by its owner."""
+    if Path(unquote(urlsplit(url).path)).parent == dispatch_home() / "run":
+        return "dispatch up"
+    return "start or mend the Redis there, or name another one: `redis.url` in config.yaml, or DISPATCH_REDIS_URL"
 
 
 def _shown(url: str) -> str:

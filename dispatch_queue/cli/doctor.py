@@ -63,13 +63,33 @@ def _server(here: Here) -> Iterator[Finding]:
     store.ping()
     yield Finding("server", "configured Redis answers" if url else "dispatch's own server answers")
     workers = store.workers()
+    start = "dispatch worker" if url else "dispatch up"
     if not workers:
-        yield Finding("workers", "no live worker", "dispatch worker" if url else "dispatch up", fatal=False)
+        yield Finding("workers", "no live worker", start, fatal=False)
     for name, facts in sorted(workers.items()):
+        if _is_gone(name):
+            seen = f"{line(name)}: its process is gone; Redis forgets it in some seconds"
+            yield Finding("worker", seen, start, fatal=False)
+            continue
         slots = f"{facts.get('running', '?')} of {facts.get('slots', '?')} slots in use"
         yield Finding("worker", f"{name}: {slots}, serves {_served(facts.get('queues', ''))}")
     if url is None and embedded.status(here.home).outdated:
         yield Finding("worker", "runs another version of dispatch, or another Python", "dispatch down && dispatch up")
+
+
+def _is_gone(worker: str) -> bool:
+    """Whether a worker that said it is of this host, as `host:pid`, has no process here."""
+    import psutil
+
+    from dispatch_queue.home import host_name
+
+    host, _, pid = worker.rpartition(":")
+    if host != host_name() or not pid.isdecimal():
+        return False
+    try:
+        return psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return True
 
 
 def _served(queues: str) -> str:
@@ -132,7 +152,7 @@ def doctor(as_json: bool) -> int:
         try:
             findings += check(here)
         except DispatchError as error:
-            findings.append(Finding(check.__name__.strip("_"), error.message, error.hint or "dispatch doctor"))
+            findings.append(Finding(check.__name__.strip("_"), error.message, error.hint or "mend what it says"))
     if as_json:
         from dispatch_queue.cli.look import print_json
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support import sandbox as sandboxes
@@ -97,6 +98,28 @@ def test_doctor_tells_what_runs_and_what_does_not(machine: Machine) -> None:
     assert up["server"] == {"what": "server", "seen": "dispatch's own server answers", "fix": None, "ok": True}
     assert up["worker"]["ok"]
     assert up["shell"]["ok"]
+
+
+def test_a_worker_that_was_killed_is_not_well_while_redis_still_knows_it(machine: Machine) -> None:
+    machine.box.run("up")
+    wait_for(lambda: machine.doctor().get("worker"), "the worker to say what it is")
+    pid = int((machine.box.home / "run/worker.pid").read_text())
+    worker = psutil.Process(pid)
+
+    worker.kill()
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "it to be gone")
+
+    found = machine.doctor()
+    told = found.get("worker") or found["workers"]  # Redis may have forgotten it by now
+    assert (told["ok"], told["fix"]) == (False, "dispatch up")
+    assert "its process is gone" in told["seen"] or "no live worker" in told["seen"]
+
+
+def test_a_redis_that_is_away_leads_to_what_mends_it(machine: Machine) -> None:
+    found = machine.doctor(DISPATCH_REDIS_URL=f"unix://{machine.box.folder}/none.sock")["server"]
+
+    assert not found["ok"]
+    assert found["fix"].startswith("start or mend the Redis there, or name another one: `redis.url`")
 
 
 def test_every_cli_is_found_and_tells_its_version_and_whether_it_is_logged_in(machine: Machine) -> None:
