@@ -45,20 +45,18 @@ class Project:
 def find(start: Path) -> Project:
     """The project of a folder: the nearest one upwards with `.dispatch/`, else the git top level, else `start`.
 
-    A `.dispatch/` of somebody else's is passed over, and so is DISPATCH_HOME, which is the user's configuration, unless
-    tasks were submitted from the folder above it and `start` is in no repository of its own.
+    A repository belongs to no project above it: its worktrees and branches would be those of another one. A `.dispatch/`
+    of somebody else's is passed over, and so is DISPATCH_HOME, which is the user's configuration, unless tasks were
+    submitted from the folder above it.
     """
     start = start.resolve()
     home = dispatch_home().resolve()
-    top: Path | None = None
     for folder in (start, *start.parents):
-        is_home = folder / RECORD == home
-        if _is_ours(folder) and (not is_home or (top is None and _has_tasks(folder))):
+        if _is_ours(folder) and (folder / RECORD != home or _has_tasks(folder)):
             return Project(folder, read_id(folder))
-        if top is None and git_folder(folder) is not None:
-            top = folder
-    path = top or start
-    return Project(path, read_id(path) if _is_ours(path) else None)
+        if git_folder(folder) is not None:
+            return Project(folder, None)
+    return Project(start, None)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -66,6 +66,14 @@ def test_a_submodule_is_a_project(repo: Repository, tmp_path: Path) -> None:
     assert find(repo.path / "part").path == repo.path / "part"
 
 
+def test_a_project_does_not_capture_the_repositories_below_it(plain: Path) -> None:
+    made = ensure(find(plain))
+    repo = made_by(plain / "code" / "repo")
+    (repo.path / "src").mkdir()
+    assert find(repo.path / "src") == Project(repo.path, None)
+    assert find(plain / "code") == made
+
+
 def test_the_configuration_in_home_is_no_project(own_home: Path) -> None:
     (own_home / ".dispatch").mkdir()
     (own_home / ".dispatch" / "config.yaml").touch()
