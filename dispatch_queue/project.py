@@ -45,8 +45,8 @@ class Project:
 def find(start: Path) -> Project:
     """The project of a folder: the nearest one upwards with `.dispatch/`, else the git top level, else `start`.
 
-    A repository belongs to no project above it: its worktrees and branches would be those of another one. A `.dispatch/`
-    of somebody else's is passed over, and so is DISPATCH_HOME, which is the user's configuration, unless tasks were
+    A repository belongs to no project above it: its worktrees and branches would be those of another one. Passed over
+    is a `.dispatch/` of somebody else's, and DISPATCH_HOME, which is the user's configuration, unless tasks were
     submitted from the folder above it.
     """
     start = start.resolve()
