@@ -28,7 +28,7 @@ from tests.support.waiting import wait_for
 
 SLOTS = 8
 LOOK_SECONDS = 0.02
-READY_WITHIN_SECONDS = 20.0
+READY_WITHIN_SECONDS = 60.0
 LOG_TAIL_BYTES = 6000
 
 
@@ -165,7 +165,9 @@ class Arena:
         kept = self._keep(name, lambda: self._start(name, argv, environ), restart_after)
         self.workers.append(kept)
         wait_for(lambda: set(self.store.workers()) - known, f"worker {name} to be there", READY_WITHIN_SECONDS)
-        wait_for(lambda: b"ready." in self.log_of(name).read_bytes(), f"worker {name} to be ready", 20)
+        wait_for(
+            lambda: b"ready." in self.log_of(name).read_bytes(), f"worker {name} to be ready", READY_WITHIN_SECONDS
+        )
         return kept
 
     def submit(

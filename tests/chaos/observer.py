@@ -1,6 +1,7 @@
 """Watches from outside, all the time: which agents live, and what was ever ticked in a file. Linux only."""
 
 import contextlib
+import glob
 import os
 import threading
 import time
@@ -146,7 +147,8 @@ class Observer:
 
     def _look_at_plans(self) -> None:
         for pattern in self.plans:
-            for path in self.folder.glob(pattern):
+            # Path.glob fails for a folder that goes while it looks.
+            for path in map(Path, glob.iglob(str(self.folder / pattern))):  # noqa: PTH207
                 with contextlib.suppress(OSError, BadPlan):
                     found = path.stat()
                     if self._stats.get(path) == (found.st_mtime_ns, found.st_ino):

@@ -132,7 +132,7 @@ def test_a_task_whose_worker_dies_while_redis_forgets_it_goes_on(
     arena: Arena, observer: Observer, isolation: Isolation
 ) -> None:
     first = arena.add_worker("w1", restart_after=None)
-    ref = arena.send("t", counting(10, 0.3), isolation)
+    ref = arena.send("t", counting(60, 0.3), isolation)
     arena.await_ticks(ref, 2)
     arena.add_worker("w2")
 
