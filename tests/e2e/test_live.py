@@ -264,6 +264,7 @@ def test_the_json_of_a_task_has_all_its_facts_and_null_for_what_is_unknown(box: 
             {"number": 2, "mark": "!", "text": FAILS, "note": "exit status 7: no such host"},
         ],
         "questions": [],
+        "unreadable": [],
         "doing": None,
         "quiet": None,
         "branch": None,
