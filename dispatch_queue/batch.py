@@ -352,10 +352,13 @@ def _there(nodes: Sequence[Node], base: Path, names: Collection[str], shown: str
     found, problems = {}, []
     for node in nodes:
         if node.request.name and node.request.name in names:
+            home = TaskDir(base, node.request.name)
             try:
-                found[node.id] = producer.same_name(node.request, TaskDir(base, node.request.name))
+                if not taskdir.put_aside_leftover(home):
+                    found[node.id] = producer.same_name(node.request, home)
             except DispatchError as error:
-                hint = f"dispatch show {node.id}; a file is dispatched once if each task in it has a `name:`"
+                again = f"dispatch show {node.id}; a file is dispatched once if each task in it has a `name:`"
+                hint = again if home.exists() else error.hint or ""
                 problems.append(node.asked.problem("name", error.message, hint))
     if problems:
         raise BadBatch(shown, problems)

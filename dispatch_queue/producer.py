@@ -201,7 +201,9 @@ def record_locally(
             return Submitted(drafted.task, copy, created=True)
         except FileExistsError:
             if request.name:
-                return same_name(request, TaskDir(project.path, request.name))
+                there = TaskDir(project.path, request.name)
+                if not taskdir.put_aside_leftover(there):
+                    return same_name(request, there)
 
 
 def made_project(project: Project, home: Path) -> tuple[Project, str]:

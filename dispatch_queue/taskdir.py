@@ -29,6 +29,7 @@ JOURNAL_LIMIT_BYTES = 64 * MIB
 CONTEXT_LIMIT_BYTES = MIB
 OUTPUT_LIMIT_BYTES = 8 * MIB
 _TAIL_BYTES = 256 * 1024
+_ATTEMPTS = "attempts"
 
 
 class Writer(enum.Enum):
@@ -141,7 +142,7 @@ class TaskDir:
 
     def attempt_folder(self, attempt: int) -> Path:
         """The folder of an attempt's prompt.md, agent.log and result.json; made if missing."""
-        name = self.name(f"attempts/{attempt}")
+        name = self.name(f"{_ATTEMPTS}/{attempt}")
         files.make_folder(self.base, name)
         return self.base / name
 
@@ -216,6 +217,14 @@ def _unwritable(base: Path, error: OSError) -> BadInput:
         f"cannot write the task to {base / TASKS}: {error.strerror}",
         hint="free some space, or make the folder writable, and submit again; nothing was kept",
     )
+
+
+def put_aside_leftover(home: TaskDir) -> bool:
+    """Rename what is left of a task whose directory was removed while it ran: its attempts alone; whether it did.
+
+    Raises UntrustedPath, OSError.
+    """
+    return files.names(home.base, home.folder) == [_ATTEMPTS] and files.clear(home.base, home.folder)
 
 
 def known_ids(base: Path) -> list[str]:

@@ -263,6 +263,8 @@ class Attempt:
 
     def _check(self, prepared: Prepared) -> Verdict | None:
         """Run the task's own check in the workspace: the agent says that all is done."""
+        if not self._home.exists():
+            return Verdict(Event.FAIL, f"{FailReason.VERIFY}: the task's directory was removed")
         if self._services.stopping.is_set():
             self._mailbox.tell("drain")  # the agent's supervisor may have taken the word
         argv = ("sh", "-c", prepared.task.verify)

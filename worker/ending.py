@@ -163,7 +163,9 @@ class Ending:
         return verdict
 
     def _keep_log(self, handle: int) -> None:
-        """Write the transcript again if the agent took it away."""
+        """Write the transcript again if the agent took it away, and not the whole task with it."""
+        if not self._home.exists():
+            return
         name = log_name(self._home, self._claim.attempt)
         if not files.is_same(self._home.base, name, handle):
             files.clear(self._home.base, name)
@@ -172,6 +174,9 @@ class Ending:
     def _write_result(
         self, verdict: Verdict | None, ran: Ran | None, fault: Fault | None, facts: Mapping[str, Any]
     ) -> None:
+        if not self._home.exists():
+            log.warning("%s was removed while it ran", self._ref, extra={"action": "task_removed"})
+            return
         result = {
             "attempt": self._claim.attempt,
             "started": self._started,

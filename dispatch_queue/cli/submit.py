@@ -82,9 +82,20 @@ def read_names(names: tuple[str, ...], base: Path, folder: Path) -> tuple[str, .
 @click.option("--delay", default="", metavar="TIME", help="Start after that: 90s, 10m, 2h, 1d.")
 @click.option("--hold", is_flag=True, help="Start when it is released: dispatch release ID.")
 @click.option(
-    "--timeout", type=click.IntRange(min=1), default=7200, show_default=True, metavar="SECONDS", help="Of an attempt."
+    "--timeout",
+    type=click.IntRange(min=1),
+    default=7200,
+    show_default=True,
+    metavar="SECONDS",
+    help="Of an attempt; one that takes longer is ended, and the task fails.",
 )
-@click.option("--attempts", type=click.IntRange(1, 100), default=3, show_default=True, help="Before the task fails.")
+@click.option(
+    "--attempts",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    help="Before the task fails; not after a --timeout.",
+)
 @click.option(
     "--question-timeout",
     type=click.IntRange(min=1),

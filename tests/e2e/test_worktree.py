@@ -1,10 +1,15 @@
 """A task in a git worktree: its branch has all of the work, and nothing of the user's checkout changes."""
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
 
+from dispatch_queue.change import Record
+from dispatch_queue.embedded import server_url
 from dispatch_queue.states import State
+from dispatch_queue.store import Store
 from tests.support.repository import Repository
 from tests.support.tasks import (
     Gate,
@@ -293,3 +298,27 @@ def test_a_cancel_ends_a_setup_that_runs(project: Project, gate: Gate) -> None:
     assert state_of(project, task) is S.CANCELLED
     gate.open()
     assert not ended.exists()
+
+
+@pytest.mark.parametrize(("verify", "end"), [((), S.DONE), (("--verify", "true"), S.FAILED)])
+def test_a_task_whose_directory_was_removed_while_it_ran_is_not_made_again(
+    project: Project, gate: Gate, verify: tuple[str, ...], end: State
+) -> None:
+    task = submit(project, "--worktree", "--name", "gone", *verify, items=("One: `true`", gate.item))
+    home = copy_of(project, task)
+    ref = home.task().ref
+    with contextlib.closing(Store(server_url(project.home))) as store:
+
+        def said() -> Record:
+            record = store.record(ref)
+            assert record is not None
+            return record
+
+        wait_for(lambda: home.standing().done == 1 and home.standing().seq == said().seq, "the first tick, at home")
+        shutil.rmtree(home.path)
+        gate.open()
+
+        wait_for(lambda: said().state is end, f"Redis to say {end}")
+    assert not home.path.exists()
+    assert submit(project, "--name", task, items=("One: `true`",)) == task
+    await_state(project, task, State.DONE)

@@ -321,6 +321,15 @@ def test_a_task_that_cannot_be_written_leaves_nothing_of_the_file(project: Path,
     assert taskdir.known_names(project) == ["b"]
 
 
+def test_the_attempts_of_a_removed_task_are_in_nobodys_way(project: Path, own_home: Path) -> None:
+    TaskDir(project, "b").attempt_folder(1)
+
+    written(project, own_home)
+
+    assert TaskDir(project, "b").exists()
+    assert len([name for name in taskdir.known_names(project) if name.startswith("b.rejected-")]) == 1
+
+
 def test_an_id_that_is_taken_at_the_last_moment_leaves_nothing(
     project: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

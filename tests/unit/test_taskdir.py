@@ -37,6 +37,33 @@ def handle(home: TaskDir) -> Iterator[int]:
     os.close(opened)
 
 
+# -- what is left of a task that was removed -------------------------------------------------------------------------
+
+
+def test_the_attempts_of_a_removed_task_are_put_aside_whole(tmp_path: Path) -> None:
+    home = TaskDir(tmp_path, "a-task")
+    (home.attempt_folder(1) / "agent.log").write_text("x")
+
+    assert taskdir.put_aside_leftover(home)
+    assert not home.path.exists()
+    [aside] = home.path.parent.iterdir()
+    assert aside.name.startswith("a-task.rejected-")
+    assert (aside / "attempts/1/agent.log").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    "names", [[], ["mine"], ["attempts", "mine"], ["attempts", "plan.md"], ["attempts", "task.yaml"]]
+)
+def test_what_may_be_somebodys_is_left_where_it_is(tmp_path: Path, names: list[str]) -> None:
+    home = TaskDir(tmp_path, "a-task")
+    home.path.mkdir(parents=True)
+    for name in names:
+        (home.path / name).mkdir()
+
+    assert not taskdir.put_aside_leftover(home)
+    assert sorted(path.name for path in home.path.iterdir()) == sorted(names)
+
+
 # -- what a journal must hold -----------------------------------------------------------------------------------------
 
 
