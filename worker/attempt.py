@@ -220,7 +220,7 @@ class Attempt:
                 exit, stopped = self._watch_over(process, transcript, live, task)
         publisher.turn(live, {"files", "news"})
         fault = _fault(prepared, exit)
-        end = self._look_back(before, live, exit, stopped, transcript.last_line(), task, fault)
+        end = self._look_back(before, live, exit, stopped, prepared.listener.last_words(), task, fault)
         verdict = conclude(end)
         if verdict is not None and verdict.event is Event.FINISH and task.verify:
             verdict = self._check(prepared)

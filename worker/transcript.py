@@ -42,8 +42,3 @@ class Transcript:
             with contextlib.suppress(OSError):
                 self._stream.write(note.encode())
         self._stream.close()
-
-    def last_line(self) -> str:
-        """The last line that is not empty, as text."""
-        lines = [line.strip() for line in self.tail.decode(errors="replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "")

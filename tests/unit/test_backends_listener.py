@@ -236,6 +236,52 @@ def test_output_is_heard_alike_in_whatever_pieces_it_comes(sizes: list[int]) -> 
     assert made.report == heard("claude-denied").report
 
 
+@pytest.mark.parametrize(
+    ("kind", "output", "words"),
+    [
+        ("shell", b'{"type": "result", "is_error": true, "result": "No such session"}\n', "No such session"),
+        ("shell", b'{"type": "error", "error": {"message": "Bad request"}}\n', "Bad request"),
+        ("shell", b'{"type": "end"}\n', ""),
+        ("shell", b'{"error": true, "message": {"text": "Oh"}}\n', "Oh"),
+        ("shell", b"{not json\n", "{not json"),
+        ("codex", b"error: unexpected argument '-z' found\nFor more information, try '--help'.\n", "error: unexpected"),
+        ("cursor", json.dumps(CURSOR[1]).encode() + b"\n", "I'll look."),
+    ],
+)
+def test_the_last_words_of_an_agent_are_words_and_no_json(kind: str, output: bytes, words: str) -> None:
+    made = listener(kind)
+    made.feed(output)
+
+    assert made.last_words().startswith(words)
+    assert '"type"' not in made.last_words()
+
+
+def test_json_without_a_message_fails_with_the_exit_status() -> None:
+    made = listener("shell")
+    made.feed(b'{"type": "end"}\n')
+
+    assert made.fault(3) == Fault(Failure.AGENT, "exit status 3")
+
+
+@pytest.mark.parametrize("field", ["permission_denials", "session_id", "subtype", "usage", "modelUsage", "num_turns"])
+def test_a_limit_is_known_without_a_field_that_tells_of_other_things(field: str) -> None:
+    made = listener("claude")
+    for line in (DATA / "claude-limit.jsonl").read_text().splitlines():
+        value = json.loads(line)
+        if value["type"] == "result":
+            del value[field]
+        made.feed(json.dumps(value).encode() + b"\n")
+
+    assert made.fault(1) == heard("claude-limit").fault(1)
+
+
+def test_tokens_of_codex_are_known_without_the_cached_ones() -> None:
+    made = listener("codex")
+    made.feed(b'{"type": "turn.completed", "usage": {"input_tokens": 5, "output_tokens": 2}}\n')
+
+    assert made.report.usage == Usage(input_tokens=5, output_tokens=2)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -77,12 +77,13 @@ def read(line: Line, now: datetime) -> Heard | None:
             return Heard(until=datetime.fromtimestamp(line["rate_limit_info"]["resetsAt"], UTC))
         case "result", _:
             return Heard(
-                session=line["session_id"],
+                session=line.get("session_id"),
                 usage=of_claude(line),
                 denials=tuple(
-                    of_call(denied["tool_name"], denied["tool_input"]) for denied in line["permission_denials"]
+                    of_call(denied["tool_name"], denied["tool_input"])
+                    for denied in line.get("permission_denials") or ()
                 ),
-                fault=_fault(line, now) if line["is_error"] else None,
+                fault=_fault(line, now) if line.get("is_error") else None,
             )
     return None
 
@@ -99,9 +100,10 @@ def _activity(content: list[Mapping[str, Any]]) -> str | None:
 
 def _fault(line: Line, now: datetime) -> Fault:
     """The fault that a result tells. Its `subtype` says "success" for most of them."""
-    if line["subtype"] in _BUDGETS:
-        return Fault(Failure.BUDGET, _BUDGETS[line["subtype"]])
-    told = fault_of(str(line.get("result") or "; ".join(line.get("errors", ())) or line["subtype"]), now)
+    how = line.get("subtype")
+    if how in _BUDGETS:
+        return Fault(Failure.BUDGET, _BUDGETS[how])
+    told = fault_of(str(line.get("result") or "; ".join(line.get("errors") or ()) or how or "no reason was told"), now)
     if line.get("api_error") == "usage_limit_reached":
         return dataclasses.replace(told, kind=Failure.LIMIT)
     if line.get("api_error") == "connection_failed":

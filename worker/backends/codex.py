@@ -45,13 +45,7 @@ def read(line: Line, now: datetime) -> Heard | None:
             return Heard(activity=_activity(line["item"]))
         case "turn.completed":
             used = line["usage"]
-            return Heard(
-                usage=Usage(
-                    input_tokens=used["input_tokens"],
-                    cached_tokens=used["cached_input_tokens"],
-                    output_tokens=used["output_tokens"],
-                )
-            )
+            return Heard(usage=Usage.read({**used, "cached_tokens": used.get("cached_input_tokens")}))
         case "turn.failed":
             return Heard(fault=fault_of(line["error"]["message"], now))
         case "error":  # also in runs that succeed

@@ -41,8 +41,8 @@ def read(line: Line, now: datetime) -> Heard | None:
             [name, *_] = [key for key in call if key.endswith("ToolCall")]  # facts of the call stand beside it
             return Heard(activity=of_call(name.removesuffix("ToolCall"), call[name]["args"]))
         case "result", _:
-            fault = fault_of(str(line.get("result", "")), now) if line["is_error"] else None
-            return Heard(session=line["session_id"], fault=fault)
+            fault = fault_of(str(line.get("result", "")), now) if line.get("is_error") else None
+            return Heard(session=line.get("session_id"), fault=fault)
     return None
 
 

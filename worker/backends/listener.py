@@ -72,6 +72,19 @@ class Report:
         }
 
 
+def in_words(line: str) -> str:
+    """What a line says to a person: of a line of JSON its message, "" where it has none."""
+    parsed: Any = line
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            parsed = json.loads(line)
+    for name in ("error", "message", "result", "text"):
+        told = parsed.get(name) if isinstance(parsed, dict) else None
+        if told and isinstance(told, str | dict):
+            parsed = in_words(told) if isinstance(told, str) else told
+    return parsed if isinstance(parsed, str) else ""
+
+
 class Listener:
     """Fed with an agent's output in whatever pieces it comes; nothing in it can make it fail."""
 
@@ -111,13 +124,19 @@ class Listener:
         if not exit_code:
             return None
         words = self._tail.decode(errors="replace").strip() or self.report.last_retry or ""
-        text = in_one_line(words.splitlines()[-1]) if words else f"exit status {exit_code}"
+        text = in_one_line(in_words(words.splitlines()[-1]) if words else "") or f"exit status {exit_code}"
         if self._read and self.report.session is None and (option := refused_option(words)):
             return Fault(Failure.OPTION, in_one_line(option))
         # What a CLI without lines of its own printed may be anybody's words.
         guess = fault_of(words, self._clock.now()) if self._read else Fault(Failure.AGENT, words)
         missing = exit_code in (126, 127) and guess.kind is Failure.AGENT
         return dataclasses.replace(guess, kind=Failure.MISSING if missing else guess.kind, text=text)
+
+    def last_words(self) -> str:
+        """The last thing that the agent said, in words; "" where it said nothing."""
+        tail = self._tail.decode(errors="replace").strip()
+        told = self.report.fault.text if self.report.fault else refused_option(tail)
+        return told or (in_words(tail.splitlines()[-1]) if tail else "") or self.report.activity
 
     def _hear(self, line: bytes) -> None:
         parsed: Any = None
