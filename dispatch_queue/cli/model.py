@@ -152,7 +152,7 @@ def _missing(config: Config, backend: str) -> str | None:
 
 def first_run_if_new(here: Here) -> bool:
     """Without a config file: look for agent CLIs and write one. Whether somebody was asked for the default."""
-    if (here.home / "config.yaml").exists() or os.environ.get("DISPATCH_TASK_ID"):
+    if os.path.lexists(here.home / "config.yaml") or os.environ.get("DISPATCH_TASK_ID"):
         return False
     from dispatch_queue.cli.config import ask_default
     from dispatch_queue.config.firstrun import first_run

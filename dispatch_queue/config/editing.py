@@ -79,6 +79,7 @@ def edited(text: str, edits: Sequence[Edit], machine: Machine, shown: str) -> tu
             raise _faulty(before, shown) from None
         raise
     draft.check_removed()
+    draft.check_format(text)
     known = {problem.text for problem in before}
     after = parse(draft.text, shown).problems
     if new := [problem for problem in after if problem.text not in known]:
@@ -96,6 +97,9 @@ def _faulty(problems: Sequence[Problem], shown: str) -> BadConfig:
         f"{shown}:{first.line}: {first.text}",
         hint=f"mend that first, nothing was changed: {first.hint}{more}",
     )
+
+
+_OF_NEW_FORMAT = ("backends", "models", "aliases")
 
 
 class _Draft:
@@ -149,6 +153,13 @@ class _Draft:
                     raise BadInput(
                         f"`{name}` is named under `{section}:`", hint=f"first take it out there, in {self.shown}"
                     )
+
+    def check_format(self, before: str) -> None:
+        """Refuse to make a file of both formats, of which a reader of the old one sees nothing. Raises BadInput."""
+        was, now = document.read(before).plain or {}, self._plain()
+        if "agents" in now and [name for name in _OF_NEW_FORMAT if name in now and name not in was]:
+            hint = "dispatch config migrate"
+            raise BadInput(f"{self.shown} has the old format, `agents:`, which has no place for that", hint=hint)
 
     def _add_model(self, given: str, backend: str | None) -> None:
         model = _known(given, self._models()) or given

@@ -146,7 +146,8 @@ def _checked(home: Path, text: str) -> tuple[Config, list[str]]:
     if problems:
         first, *others = problems
         more = f"; {len(others)} more: dispatch config check" if others else ""
-        raise BadConfig(f"{shown(home)}:{first.line}: {first.text}", hint=first.hint + more)
+        typos = [notice for notice in notices if "did you mean" in notice]  # what else is wrong may come of them
+        raise BadConfig(f"{shown(home)}:{first.line}: {first.text}", hint="\n".join([*typos, first.hint + more]))
     _keep(home, text, config, notices)
     return config, notices
 

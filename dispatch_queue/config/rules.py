@@ -95,12 +95,10 @@ def _aliases(config: Config) -> Iterator[Broken]:
             fix = f"give it another name, or: dispatch config alias {shlex.quote(name)} --remove"
             yield place, f"is the name of the model `{models[name.casefold()]}`", fix
         elif alias.model in config.aliases:
-            target = config.aliases[alias.model].model
-            yield (
-                (*place, "model"),
-                f"{seen(alias.model)} is an alias, not a model",
-                f"dispatch config alias {shlex.quote(name)} {shlex.quote(target)}",
-            )
+            target, quoted = config.aliases[alias.model].model, shlex.quote(name)
+            known = target in (*config.models, SHELL)
+            fix = f"dispatch config alias {quoted} {shlex.quote(target) if known else '--remove'}"
+            yield (*place, "model"), f"{seen(alias.model)} is an alias, not a model", fix
         elif alias.model not in config.models and alias.model != SHELL:
             fix = adding(alias.model)
             yield (*place, "model"), f"unknown model {seen(alias.model)}", instead(alias.model, config.models, fix)
@@ -148,11 +146,16 @@ def _fallback(config: Config) -> Iterator[Broken]:
     known = [*config.models, SHELL]
     for name, others in config.fallback.items():
         place: Place = ("fallback", name)
-        if name not in known:
+        if name in config.aliases:
+            yield place, f"{seen(name)} is an alias, not a model", f"write its model, `{config.aliases[name].model}`"
+        elif name not in known:
             yield place, f"unknown model {seen(name)}", instead(name, known, adding(name))
         for number, other in enumerate(others):
             if other == name:
                 yield (*place, number), f"{seen(name)} cannot take over from itself", "take it out of the list"
+            elif other in config.aliases:
+                fix = f"write its model, `{config.aliases[other].model}`"
+                yield (*place, number), f"{seen(other)} is an alias, not a model", fix
             elif other not in known:
                 fix = instead(other, known, adding(other))
                 yield (*place, number), f"unknown model {seen(other)}", fix

@@ -296,6 +296,27 @@ def test_the_old_format_is_offered_to_be_migrated_and_is(sandbox: Sandbox, confi
     refused(sandbox.run("config", "migrate", check=False), Exit.CONFIG, "there is no file to migrate")
 
 
+def test_a_file_that_is_a_link_to_nothing_is_told_as_such(sandbox: Sandbox, config: Path) -> None:
+    config.unlink()
+    config.symlink_to("nowhere.yaml")
+    install(sandbox, "claude")
+
+    done = sandbox.run("submit", "-i", "Work", check=False)
+
+    refused(
+        done, Exit.CONFIG, "is a link to `nowhere.yaml`, which does not exist", "make that file, or remove the link"
+    )
+    assert "meanwhile" not in done.stderr
+
+
+def test_a_misspelt_section_is_named_before_what_comes_of_it(sandbox: Sandbox, config: Path) -> None:
+    config.write_text("default: opus\nmodles:\n  opus: {backend: claude}\n")
+
+    done = sandbox.run("submit", "-i", "Work", check=False)
+
+    refused(done, Exit.CONFIG, "did you mean `models`?")
+
+
 def test_a_full_disk_leaves_the_file_as_it_was(sandbox: Sandbox, tmp_path: Path) -> None:
     with mounted(tmp_path / "full") as folder:
         home = folder / "home"

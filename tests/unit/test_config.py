@@ -228,6 +228,18 @@ def test_an_unknown_key_is_noticed_with_the_nearest_known_one(home: Path) -> Non
             "aliases:\n  a: {model: shell}\n  b: {model: a}\n",
             ":3: aliases.b.model: `a` is an alias, not a model",
         ),
+        (
+            "aliases:\n  a: {model: b}\n  b: {model: a}\n",
+            ":2: aliases.a.model: `b` is an alias, not a model",
+        ),
+        (
+            "aliases:\n  quick: {model: shell}\nfallback:\n  shell: [quick]\n",
+            ":4: fallback.shell.0: `quick` is an alias, not a model",
+        ),
+        (
+            "aliases:\n  quick: {model: shell}\nfallback:\n  quick: [shell]\n",
+            ":4: fallback.quick: `quick` is an alias, not a model",
+        ),
         ("aliases:\n  quick one: {model: shell}\n", ":2: aliases.quick one: not a name for an alias: `quick one`"),
         ("default: opsu\nmodels: {opus: {backend: claude}}\n", ":1: default: unknown model `opsu`"),
         ("worker: {slots: many}\n", ":1: worker.slots: must be a whole number, not `many`"),
@@ -432,3 +444,11 @@ def test_a_config_is_plain_and_equal_on_both_ways(home: Path) -> None:
 
     assert first == second
     assert json.loads(json.dumps(dataclasses.asdict(first))) == json.loads(json.dumps(dataclasses.asdict(second)))
+
+
+def test_the_fix_of_an_alias_of_an_alias_is_one_that_can_be_made(home: Path) -> None:
+    fixed = refused(home, "aliases:\n  a: {model: shell}\n  b: {model: a}\n").hint or ""
+    assert fixed.startswith("dispatch config alias b shell")
+
+    removed = refused(home, "aliases:\n  a: {model: b}\n  b: {model: a}\n").hint or ""
+    assert removed.startswith("dispatch config alias a --remove")

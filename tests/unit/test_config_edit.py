@@ -197,6 +197,16 @@ def test_an_alias_that_is_the_default_is_not_removed() -> None:
     assert refused(RemoveAlias("deep"), text=text).message == "`deep` is the default"
 
 
+@pytest.mark.parametrize(
+    "edit", [AddModel("sonnet", "claude"), AddAgent("foo", "foo --yes"), AddAlias("quick", "harvey")]
+)
+def test_a_file_of_the_old_format_does_not_become_one_of_both(edit: Edit) -> None:
+    refusal = refused(edit, text="agents:\n  harvey: {command: claude -p}\n")
+
+    assert "has the old format, `agents:`, which has no place for that" in refusal.message
+    assert refusal.hint == "dispatch config migrate"
+
+
 def test_an_agent_of_the_old_format_is_not_removed() -> None:
     text = "agents:\n  harvey: {command: claude -p}\n"
 
