@@ -81,7 +81,10 @@ def queue_again(
         models = Models(here)
         choice, _ = startable(here, models.choose("", model))
         models.keep()
-        chosen, fallback = (choice.model, choice.backend, choice.prompt_addition), here.config.fallback_of(choice.model)
+        fallback = here.config.fallback_of(choice.model)
+        before = current(home.task(), home.standing()).preamble  # an alias's, which another model gets too
+        preamble = choice.prompt_addition if choice.name in here.config.aliases else before
+        chosen = (choice.model, choice.backend, preamble)
     now = current(home.task(), dataclasses.replace(home.standing(), **dict[str, Any](caps)))
     check(here.config, chosen[1] if chosen else now.backend, caps_of(now), list(here.config.models))
     store, ref = here.store(), here.ref(home)

@@ -1,7 +1,7 @@
 """An attempt as its result.json tells it, and in words. An agent can have written there, so nothing is trusted."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ _TEXTS = (
 _MOST_CHARS = 4000  # of a text
 _MOST_TEXTS = 100
 _SHOWN = 5  # of a list, in words
+_OFFERED = 3  # models instead of one that failed
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,10 +124,13 @@ class Offer:
     was_default: bool = False
 
 
-def offer(config: Config, attempt: Attempt, model: str) -> Offer:
-    """What there is instead of `model`, which failed; models of other CLIs first, unless only the model is gone."""
+def offer(config: Config, attempt: Attempt, model: str, before: Collection[str] = ()) -> Offer:
+    """What there is instead of `model`, which failed, as those of `before` did.
+
+    Models of other CLIs come first, unless only the model is gone.
+    """
     kind = attempt.failure.kind if attempt.failure else ""
-    backends = {name: found.backend for name, found in config.models.items() if name != model}
+    backends = {name: found.backend for name, found in config.models.items() if name not in (model, *before)}
     foreign = [name for name, backend in backends.items() if backend != attempt.backend]
     same = [name for name, backend in backends.items() if backend == attempt.backend]
     alias = config.aliases.get(config.default or "")
@@ -157,8 +161,9 @@ def cures(attempt: Attempt, retry: str, offer: Offer | None) -> list[str]:
         steps += [f"{retry} --max-cost USD", f"{retry} --max-turns N"]
     elif kind != "model":
         steps.append(retry)
-    if offer is not None and offer.models:
-        steps.append(f"{retry} --model {offer.models[0]}{' --make-default' if offer.was_default else ''}")
+    if offer is not None:
+        more = " --make-default" if offer.was_default else ""
+        steps += [f"{retry} --model {model}{more}" for model in offer.models[:_OFFERED]]
     return steps
 
 

@@ -128,7 +128,7 @@ def offer_of(here: Here, card: Card, attempts: "Sequence[Attempt]") -> "Offer | 
     if card.standing.state is not State.FAILED or not attempts:
         return None
     try:
-        return offer(here.config, attempts[-1], card.model)
+        return offer(here.config, attempts[-1], card.model, card.standing.failed)
     except BadConfig:
         return None
 

@@ -147,6 +147,19 @@ def test_the_next_model_goes_on_with_the_same_plan_and_workspace(house: House, i
     assert house.box.run("ls", "--json").json[0]["model"] == "gpt-5.3-codex"
 
 
+def test_a_retry_with_another_model_keeps_the_prompt_of_the_alias(house: House) -> None:
+    house.set_up(aliases={"reviewer": {"model": "opus", "prompt": "Look for mistakes."}})
+    house.fail("opus", "claude-auth-login")
+    task = submit(house.box, "--item", "Work", model="reviewer")
+    await_state(house.box, task, S.FAILED)
+
+    house.box.run("retry", task, "--model", "sonnet")
+
+    await_done(house.box, task)
+    prompt = (house.box.task(task) / "attempts/2/prompt.md").read_text()
+    assert prompt.startswith("Look for mistakes.")
+
+
 def test_a_task_fails_when_no_model_is_left_to_take_over(house: House) -> None:
     house.set_up(fallback={"opus": ["sonnet"]})
     house.fail("opus", "claude-auth-login")

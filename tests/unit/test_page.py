@@ -144,7 +144,8 @@ next
   dispatch logs migrate-orders
   claude auth login  (on build-1)
   dispatch retry migrate-orders
-  dispatch retry migrate-orders --model gpt-5.3-codex"""
+  dispatch retry migrate-orders --model gpt-5.3-codex
+  dispatch retry migrate-orders --model gpt-5.2"""
     )
 
 
@@ -221,7 +222,11 @@ CONFIG = Config(models={"opus": Model("claude"), "sonnet": Model("claude"), "gpt
     [
         ("auth", "claude", ["claude auth login  (on build-1)", "retry", "retry --model gpt-5.2"]),
         ("auth", "codex", ["codex login  (on build-1)", "retry", "retry --model sonnet"]),
-        ("auth", "mine", ["dispatch doctor  (on build-1)", "retry", "retry --model sonnet"]),
+        (
+            "auth",
+            "mine",
+            ["dispatch doctor  (on build-1)", "retry", "retry --model sonnet", "retry --model gpt-5.2"],
+        ),
         (
             "missing",
             "claude",
@@ -230,10 +235,10 @@ CONFIG = Config(models={"opus": Model("claude"), "sonnet": Model("claude"), "gpt
         ("root", "claude", ["dispatch doctor  (on build-1)", "retry", "retry --model gpt-5.2"]),
         ("option", "codex", ["dispatch doctor  (on build-1)", "retry", "retry --model sonnet"]),
         ("network", "claude", ["dispatch doctor  (on build-1)", "retry"]),
-        ("limit", "claude", ["retry", "retry --model gpt-5.2"]),
-        ("credit", "codex", ["retry", "retry --model sonnet"]),
-        ("overloaded", "claude", ["retry", "retry --model gpt-5.2"]),
-        ("model", "codex", ["retry --model gpt-5.2"]),
+        ("limit", "claude", ["retry", "retry --model gpt-5.2", "retry --model sonnet"]),
+        ("credit", "codex", ["retry", "retry --model sonnet", "retry --model gpt-5.2"]),
+        ("overloaded", "claude", ["retry", "retry --model gpt-5.2", "retry --model sonnet"]),
+        ("model", "codex", ["retry --model gpt-5.2", "retry --model sonnet"]),
         ("rate", "claude", ["retry"]),
         ("budget", "claude", ["retry --max-cost USD", "retry --max-turns N"]),
         ("agent", "claude", ["retry"]),
@@ -245,6 +250,12 @@ def test_what_to_do_about_a_failure(kind: str | None, backend: str, commands: li
     failed = read(backend=backend, failure=FAILURE | {"kind": kind} if kind else None)
 
     assert cures(failed, "retry", offer(CONFIG, failed, "opus")) == commands
+
+
+def test_a_model_that_failed_before_is_not_offered_again() -> None:
+    failed = read(backend="codex", failure=FAILURE | {"kind": "limit"})
+
+    assert offer(CONFIG, failed, "gpt-5.2", ("opus",)).models == ("sonnet",)
 
 
 # -- what is believed -------------------------------------------------------------------------------------------------
