@@ -20,6 +20,7 @@ _MOST_CHARS = 4000  # of a text
 _MOST_TEXTS = 100
 _SHOWN = 5  # of a list, in words
 _OFFERED = 3  # models instead of one that failed
+_KEY_OF_ENVIRONMENT = "external API key"  # so claude calls that of a variable, which no log-in makes valid
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,6 +154,8 @@ def cures(attempt: Attempt, retry: str, offer: Offer | None) -> list[str]:
     kind = attempt.failure.kind if attempt.failure else ""
     cli = cli_of(attempt.backend or "", None)
     step = {"auth": cli.login, "missing": cli.install}.get(kind) if cli else None
+    if cli and attempt.failure and kind == "auth" and _KEY_OF_ENVIRONMENT in attempt.failure.text:
+        step = f"unset {cli.keys[0]}; dispatch down && dispatch up  # or first set one that is valid"
     if step is None and kind in (*_OF_THE_CLI, "network"):
         step = "dispatch doctor"
     where = f"  (on {line(attempt.host)})" if attempt.host else ""

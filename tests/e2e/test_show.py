@@ -91,7 +91,7 @@ def test_why_an_agents_cli_failed_is_shown_with_the_commands_that_get_over_it(bo
 
     assert "     auth: the CLI is not logged in, or its account may not do that" in lines
     following = "\n".join(lines[lines.index("next") :])
-    assert "claude auth login" in following
+    assert "unset ANTHROPIC_API_KEY; dispatch down && dispatch up" in following
     assert f"dispatch retry {task} --model " in following
     assert box.run("logs", task).stdout.splitlines()[1:] == [
         "error   Invalid API key · Fix external API key",

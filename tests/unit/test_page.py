@@ -252,6 +252,16 @@ def test_what_to_do_about_a_failure(kind: str | None, backend: str, commands: li
     assert cures(failed, "retry", offer(CONFIG, failed, "opus")) == commands
 
 
+def test_a_key_that_is_not_valid_is_not_answered_with_a_log_in() -> None:
+    failed = read(backend="claude", failure=FAILURE | {"text": "Invalid API key · Fix external API key"})
+
+    [step, *_] = cures(failed, "retry", None)
+
+    assert step == (
+        "unset ANTHROPIC_API_KEY; dispatch down && dispatch up  # or first set one that is valid  (on build-1)"
+    )
+
+
 def test_a_model_that_failed_before_is_not_offered_again() -> None:
     failed = read(backend="codex", failure=FAILURE | {"kind": "limit"})
 
