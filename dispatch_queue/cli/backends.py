@@ -14,8 +14,9 @@ from pathlib import Path
 from dispatch_queue.cli.finding import Finding
 from dispatch_queue.cli.render import line
 from dispatch_queue.config.choose import choose
-from dispatch_queue.config.clis import CLIS, CODEX, FULL_AUTO, Cli, cli_of, for_full_auto, visible
+from dispatch_queue.config.clis import CLIS, CODEX, CURSOR, FULL_AUTO, Cli, cli_of, for_full_auto, visible
 from dispatch_queue.config.commands import has_option, placed, program_at, words_of
+from dispatch_queue.config.listing import CURSOR_WORD, Listing, listed
 from dispatch_queue.config.load import CONFIG_NAME
 from dispatch_queue.config.probe import Answer, ask
 from dispatch_queue.config.schema import SHELL, Config
@@ -51,7 +52,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a CLI said of itself; `help` and `status` None: it was not asked.
+    """What a CLI said of itself; `help`, `status` and `listing` None: it was not asked.
 
     `env` is what its agents see, `here` what they would see of this command's environment.
     """
@@ -62,6 +63,7 @@ class Said:
     env: Mapping[str, str] | None = None
     here: Mapping[str, str] | None = None
     credentials: bool = False
+    listing: Listing | None = None
 
 
 def look(
@@ -129,7 +131,9 @@ def question(place: Place, env: Mapping[str, str], here: Mapping[str, str]) -> S
     # A command that a CLI does not know it would take for a prompt. Every codex has `login`.
     known = cli is CODEX or _lists(options.text, cli.status[0])
     status = ask([*argv, *cli.status], env=env) if known else None
-    return Said(version, options, status, env, here, _has_credentials(cli, env))
+    lists = cli is CURSOR and _lists(options.text, CURSOR_WORD)
+    listing = listed(ask([*argv, CURSOR_WORD], env=env)) if lists else None
+    return Said(version, options, status, env, here, _has_credentials(cli, env), listing)
 
 
 def _has_credentials(cli: Cli, env: Mapping[str, str]) -> bool:
@@ -166,12 +170,13 @@ def findings(place: Place, said: Said | None, config: Path, *, root: bool) -> It
     if cli is None or said is None:
         yield Finding(name, line(path), facts={"path": place.path})
         return
+    look_at = f"{shlex.quote(place.path)} --version; install it again: {cli.install}"
     if said.version.code != 0:
         why = said.version.failure or f"exit status {said.version.code}"
         yield Finding(
             name,
             f"{line(path)} does not tell its version: {why}",
-            f"{shlex.quote(place.path)} --version; install it again: {cli.install}",
+            look_at,
             fatal=place.needed,
             facts={"path": place.path, "version": None},
         )
@@ -182,10 +187,17 @@ def findings(place: Place, said: Said | None, config: Path, *, root: bool) -> It
     yield Finding(
         name,
         f"{line(path)}, {version or _odd(said.version.text)}, {how}{for_root}",
-        _login_fix(cli, said) if logged_in is False else "",
-        fatal=place.needed,
+        _login_fix(cli, said) if logged_in is False else "" if version else look_at,
+        fatal=place.needed and (version is not None or logged_in is False),  # it may be another program, and work
         facts={"path": place.path, "version": version, "logged_in": logged_in},
     )
+    if said.listing is not None and said.listing.failure is not None and logged_in is not False:
+        yield Finding(
+            f"{name} models",
+            f"`{cli.program} {CURSOR_WORD}` listed nothing: {said.listing.failure}",
+            f"{shlex.quote(place.path)} {CURSOR_WORD}; log in again: {cli.login}",
+            fatal=False,
+        )
     for option in _unknown(place, cli, said.help):
         yield Finding(
             f"{name} command",

@@ -1,9 +1,11 @@
 """doctor: what works on this machine, what does not, and the command that fixes it."""
 
+import contextlib
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -12,9 +14,11 @@ from dispatch_queue import embedded
 from dispatch_queue.cli.finding import Finding
 from dispatch_queue.cli.render import line
 from dispatch_queue.cli.standing import Here
+from dispatch_queue.clock import SYSTEM, parse_stamp
 from dispatch_queue.config.schema import LOCAL_POOL, MIN_FREE_MIB
 from dispatch_queue.errors import BadConfig, DispatchError, Exit, StoreDown
 
+_READY_WITHIN = timedelta(seconds=30)  # a worker after its start, on a slow machine
 _WATCHES_FLOOR = 8192
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 
@@ -65,7 +69,12 @@ def _server(here: Here) -> Iterator[Finding]:
     workers = store.workers()
     start = "dispatch worker" if url else "dispatch up"
     if not workers:
-        yield Finding("workers", "no live worker", start, fatal=False)
+        own = embedded.status(here.home).worker if url is None else None
+        yield (
+            unready(own, SYSTEM.now())
+            if own and own.running
+            else Finding("workers", "no live worker", start, fatal=False)
+        )
     for name, facts in sorted(workers.items()):
         if _is_gone(name):
             seen = f"{line(name)}: its process is gone; Redis forgets it in some seconds"
@@ -75,6 +84,15 @@ def _server(here: Here) -> Iterator[Finding]:
         yield Finding("worker", f"{name}: {slots}, serves {_served(facts.get('queues', ''))}")
     if url is None and embedded.status(here.home).outdated:
         yield Finding("worker", "runs another version of dispatch, or another Python", "dispatch down && dispatch up")
+
+
+def unready(worker: embedded.Part, now: datetime) -> Finding:
+    """What there is to say of a worker that runs and that Redis does not know. Pure."""
+    with contextlib.suppress(ValueError):
+        if now - parse_stamp(worker.started) < _READY_WITHIN:
+            return Finding("workers", f"process {worker.pid} has begun, and is not ready yet")
+    seen = f"process {worker.pid} runs, and Redis does not know of it; its log: {worker.log}"
+    return Finding("workers", seen, "dispatch down && dispatch up", fatal=False)
 
 
 def _is_gone(worker: str) -> bool:

@@ -5,7 +5,7 @@ import re
 from datetime import timedelta
 from typing import NamedTuple
 
-from dispatch_queue.config.probe import LIMIT, ask
+from dispatch_queue.config.probe import LIMIT, Answer, ask
 from dispatch_queue.config.schema import MODEL_ID_PATTERN
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -14,6 +14,7 @@ _ID = re.compile(MODEL_ID_PATTERN)
 _LINE = re.compile(rf"(?:[*•>]\s+)?({MODEL_ID_PATTERN})\s+-\s+\S.*")
 
 
+CURSOR_WORD = "models"
 CODEX_WORDS = ("debug", "models", "--bundled")  # the list that comes with the program; the other asks the network
 _CODEX_LIMIT = 2 * LIMIT  # its first start was seen to take 4.7 s
 
@@ -40,7 +41,11 @@ def read_listing(text: str) -> tuple[list[str], str | None]:
 
 def list_models(program: str, limit: timedelta = LIMIT) -> Listing:
     """Run `PROGRAM models` and read what it lists; after `limit` it is ended with what it started."""
-    answer = ask([program, "models"], limit=limit)
+    return listed(ask([program, CURSOR_WORD], limit=limit))
+
+
+def listed(answer: Answer) -> Listing:
+    """What the answer of Cursor's CLI to `models` lists."""
     if answer.failure is not None:
         return Listing([], None, answer.failure)
     if answer.code != 0:

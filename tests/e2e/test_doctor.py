@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from dispatch_queue import embedded
 from tests.support import sandbox as sandboxes
 from tests.support.sandbox import Sandbox
 from tests.support.waiting import wait_for
@@ -27,7 +28,8 @@ OLD_CODEX = CODEX.replace("0.169.0", "0.50.0").replace("<DIR>", "<DIR> --full-au
 OLD_CLAUDE = CLAUDE.replace("2.1.330", "1.0.9").replace('echo "  auth  Manage authentication"', ":")
 CURSOR = """
 "--version ") echo "2026.11.20-abc1234" ;;
-"--help ") echo "  -p --force --trust --workspace"; echo "  status|whoami  View authentication status" ;;
+"--help ") echo "  -p --force --trust --workspace"; echo "  status|whoami  View"; echo "  models  List" ;;
+"models ") echo "gpt-5.2 - GPT-5.2" ;;
 "status ") echo "✓ Logged in as me@example.com" ;;
 """
 # Hangs, and says so if all three do at once.
@@ -100,6 +102,13 @@ def test_doctor_tells_what_runs_and_what_does_not(machine: Machine) -> None:
     assert up["shell"]["ok"]
 
 
+def test_a_worker_that_is_not_ready_yet_is_not_called_missing(machine: Machine) -> None:
+    embedded.up(machine.box.home, command=["sleep", "600"])
+    pid = int((machine.box.home / "run/worker.pid").read_text())
+
+    assert machine.doctor()["workers"]["seen"].startswith(f"process {pid} ")
+
+
 def test_a_worker_that_was_killed_is_not_well_while_redis_still_knows_it(machine: Machine) -> None:
     machine.box.run("up")
     wait_for(lambda: machine.doctor().get("worker"), "the worker to say what it is")
@@ -143,6 +152,19 @@ def test_every_cli_is_found_and_tells_its_version_and_whether_it_is_logged_in(ma
     assert found["codex"]["seen"] == f"{machine.bin}/codex, 0.169.0, logged in"
     assert found["cursor"]["seen"] == f"{machine.bin}/agent, 2026.11.20-abc1234, logged in"
     assert found["codex command"]["seen"] == "`codex exec --help` does not list `--full-auto`"
+
+
+def test_a_cursor_whose_models_cannot_be_listed_is_not_well(machine: Machine) -> None:
+    machine.install("agent", CURSOR.replace('echo "gpt-5.2 - GPT-5.2"', "exit 3"))
+    machine.configure(cursor=SEED["cursor"])
+
+    found = machine.doctor()
+
+    assert found["cursor"]["ok"]
+    assert (found["cursor models"]["ok"], found["cursor models"]["seen"]) == (
+        False,
+        "`agent models` listed nothing: exit status 3",
+    )
 
 
 def test_the_edit_that_doctor_names_settles_an_option_that_is_gone(machine: Machine) -> None:

@@ -1,21 +1,26 @@
 """What `dispatch doctor` says of a back end, given what its CLI said."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dispatch_queue.cli.backends import Place, Said, find, findings, unserved, version_in
+from dispatch_queue.cli.doctor import unready
 from dispatch_queue.config.clis import CLAUDE, CODEX, CURSOR, Cli
+from dispatch_queue.config.listing import Listing
 from dispatch_queue.config.probe import Answer
 from dispatch_queue.config.schema import Backend, Config, WorkerSection
+from dispatch_queue.embedded import Part
 
 CONFIG = Path("/home/me/.dispatch/config.yaml")
 VERSION, LOGGED_IN, LOGGED_OUT = Answer("tool 1.2.3-beta\n", 0), Answer("Logged in", 0), Answer("Not logged in", 1)
 HANGS = Answer(failure="no end after 5 s")
 HELP = Answer("  -p, --print\n  --force --trust -C, --cd <DIR>\n --dangerously-skip-permissions auth status", 0)
 
+LOOK = "/b/x --version; install it again: npm install -g @anthropic-ai/claude-code"
 RESTART = "dispatch down && dispatch up  # if it is still so in ten seconds: workers take up changes by themselves"
 
 
@@ -27,8 +32,9 @@ def said(
     env: Mapping[str, str] | None = None,
     here: Mapping[str, str] | None = None,
     credentials: bool = False,
+    listing: Listing | None = None,
 ) -> Said:
-    return Said(version, help, status, env or {}, here or {}, credentials)
+    return Said(version, help, status, env or {}, here or {}, credentials, listing)
 
 
 def place(cli: Cli = CLAUDE, command: str = "claude -p", **more: Any) -> Place:
@@ -105,12 +111,17 @@ def test_a_cli_is_logged_in_or_not_or_that_is_unknown(cli: Cli, what: Said, seen
             said(version=Answer("node: bad option", 9)),
             (
                 "/b/x does not tell its version: exit status 9",
-                "/b/x --version; install it again: npm install -g @anthropic-ai/claude-code",
+                LOOK,
                 True,
             ),
         ),
-        (place(), said(version=Answer("?", 0)), ("/b/x, version not understood: `?`, logged in", "", True)),
-        (place(), said(version=Answer(" \n", 0)), ("/b/x, version not told, logged in", "", True)),
+        (place(), said(version=Answer("?", 0)), ("/b/x, version not understood: `?`, logged in", LOOK, False)),
+        (place(), said(version=Answer(" \n", 0)), ("/b/x, version not told, logged in", LOOK, False)),
+        (
+            place(),
+            said(version=Answer("?", 0), status=LOGGED_OUT),
+            ("/b/x, version not understood: `?`, not logged in", "claude auth login", True),
+        ),
         (place(of_worker=True, here="/b/x"), said(), ("/b/x, 1.2.3-beta, logged in", "", True)),
         (
             place(of_worker=True, here="/c/x"),
@@ -182,6 +193,57 @@ def test_a_back_end_that_no_worker_serves_is_told(worker: WorkerSection, queues:
     assert [(one.seen, one.fix, one.fatal) for one in found] == (
         [("no live worker serves claude", fix, False)] if fix else []
     )
+
+
+@pytest.mark.parametrize(
+    ("listing", "status", "expected"),
+    [
+        (Listing(["gpt-5.2"], None, None), LOGGED_IN, []),
+        (None, LOGGED_IN, []),
+        (
+            Listing([], None, "no end after 5 s"),
+            LOGGED_IN,
+            [
+                (
+                    "cursor models",
+                    "`agent models` listed nothing: no end after 5 s",
+                    "/b/x models; log in again: agent login",
+                    False,
+                )
+            ],
+        ),
+        (Listing([], None, "exit status 1"), LOGGED_OUT, []),
+    ],
+)
+def test_a_cursor_that_lists_no_models_is_told(listing: Listing | None, status: Answer, expected: list[str]) -> None:
+    assert told(place(CURSOR, "agent -p"), said(status=status, listing=listing))[1:] == expected
+
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("started", "seen", "fix"),
+    [
+        ("2026-11-23T11:59:58.000Z", "process 7 has begun, and is not ready yet", ""),
+        (
+            "2026-11-23T11:50:00.000Z",
+            "process 7 runs, and Redis does not know of it; its log: /r/worker.log",
+            "dispatch down && dispatch up",
+        ),
+        (
+            "",
+            "process 7 runs, and Redis does not know of it; its log: /r/worker.log",
+            "dispatch down && dispatch up",
+        ),
+    ],
+)
+def test_a_worker_that_redis_does_not_know_has_begun_or_hangs(started: str, seen: str, fix: str) -> None:
+    worker = Part(True, False, 7, "1", "/python", "me", started, Path("/r/worker.log"))
+
+    found = unready(worker, NOW)
+
+    assert (found.seen, found.fix) == (seen, fix)
 
 
 @pytest.mark.parametrize(("root", "note"), [(True, True), (False, False)])
