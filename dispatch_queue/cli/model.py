@@ -76,7 +76,7 @@ def _look_up(unknown: UnknownModel, *, named_in_prompt: bool) -> tuple[str, str]
     from dispatch_queue.config.machine import Machine, NotAvailable
 
     model, machine = unknown.model, Machine()
-    if model in machine.programs:  # "use codex": whichever model that CLI takes by itself
+    if machine.runs(model):  # "use codex": whichever model that CLI takes by itself
         return model, model
     family = members(model, unknown.near) or (members(model, machine.models()) if model in FAMILIES else [])
     try:

@@ -83,14 +83,15 @@ def choose(config: Config, prompt: str, flag: str | None) -> Choice:
         return _choice(config, _configured(config, flag), Source.FLAG, said=flag)
     found = mentions(prompt, [*config.models, *config.aliases])
     asked = asked_for(prompt)
-    if asked is not None and asked.end not in (mention.end for mention in found):
-        found = sorted([*found, asked], key=lambda mention: mention.end)
+    if asked is not None:
+        others = [mention for mention in found if not asked.start <= mention.start < asked.end]
+        found = sorted([*others, asked], key=lambda mention: mention.end)
     if found:
         last = found[-1]
-        others = dict.fromkeys(mention.name for mention in found if mention.name != last.name)
+        before = dict.fromkeys(mention.name for mention in found if mention.name != last.name)
         chosen = _choice(config, _configured(config, last.name), Source.PROMPT, said=last.name)
         phrase = "" if is_meant(prompt, last) else around(prompt, last)
-        return dataclasses.replace(chosen, others=tuple(others), phrase=phrase)
+        return dataclasses.replace(chosen, others=tuple(before), phrase=phrase)
     if config.default is not None:
         return _choice(config, config.default, Source.DEFAULT)
     best = best_model(config.models)

@@ -67,8 +67,12 @@ class Machine:
         return self.catalog.models or (list(CODEX_MODELS) if CODEX.backend in self.programs else [])
 
     def backends(self) -> list[str]:
-        """The back ends that can be used: without Cursor where it lists no models."""
-        return [name for name in self.programs if name != CURSOR.backend or self.listing.models]
+        """The back ends that can be used."""
+        return [name for name in self.programs if self.runs(name)]
+
+    def runs(self, backend: str) -> bool:
+        """Whether the CLI of that name is there; Cursor's must list models too."""
+        return backend in self.programs and (backend != CURSOR.backend or bool(self.listing.models))
 
     def models(self) -> dict[str, str]:
         """Every model of the CLIs that can be used, with its back end, grouped by provider."""

@@ -35,6 +35,25 @@ _AFTER_USED = rf"{_ENDS}|(?:to|for|and|then|please|as|in\s+(?:a|its)|on\s+(?:thi
 _SET_OFF = r"(?:^|[.;:,!?(\[\n\u2013\u2014]|\s-)\s*[\"'`@]*$|@$"
 _AFTER_SET_OFF = rf"{_ENDS}|(?:to|should|shall|must|please|in\s+(?:a|its)\s+(?:\w+\s+)?worktree)\b)"
 
+# The name of a CLI that is an everyday word of programs: it counts only in these forms of asking.
+CURSOR = "cursor"
+_CLAUSE = r"(?:^|[.;,!?(\n\u2013\u2014]\s*|\b(?:and|then|please)\s+)"
+_CURSOR_ASKED = (
+    rf"(?:{_CLAUSE}(?:use|using|have|ask|tell)|\bdispatch)\s+({CURSOR})(?=(?:\s+(?:agent|cli))?\s+to\b)"
+    rf"|^\s*(?:dispatch\s+)?(?:with|using)\s+({CURSOR})(?=(?:\s+(?:agent|cli))?\s*:\s)"
+    rf"|{_CLAUSE}(?:use|using)\s+the\s+({CURSOR})(?=\s+(?:agent|cli)\b)"
+    rf"|{_CLAUSE}use\s+({CURSOR})(?=(?:\s+(?:agent|cli))?\s*(?:[.!]\s|[.!]?$))"
+)
+
+# Ids that are spoken as words: `gpt 5.2`, `sonnet 5 to`; not `gpt 5 minutes`.
+_KINDS = "pro|flash|mini|codex|spark|thinking|max"
+_SPOKEN = (
+    r"\b(?:gpt|gemini|grok|composer|claude|(?:claude )?(?:opus|sonnet|haiku))"
+    rf" (?:\d+(?:\.\d+)+|\d+(?= (?:{_KINDS}|to|in|into|from|for|via|using|with|as|and|my|the)\b|[.,;:!?)]|$))"
+    rf"(?: (?:{_KINDS}))*\b"
+)
+_SPOKEN_FIRST = ("gpt ", "gemini ", "grok ", "composer ", "claude ", "opus ", "sonnet ", "haiku ")
+
 
 class Mention(NamedTuple):
     """A name in a prompt, and where it stands there."""
@@ -45,28 +64,51 @@ class Mention(NamedTuple):
 
 
 def mentions(prompt: str, names: Iterable[str]) -> list[Mention]:
-    """Where `names` stand in `prompt` as whole words, in its order; of two at one place, the longer."""
+    """Where `names` stand in `prompt` as whole words, in its order; of two at one place, the longer.
+
+    `cursor` counts only where it is asked for.
+    """
     known = {name.casefold(): name for name in names}
     if not known:
         return []
     longest_first = sorted(known, key=len, reverse=True)
     pattern = f"{_BEFORE}(?:{'|'.join(map(re.escape, longest_first))}){_AFTER}"
     found = [(known.get(each[0].casefold()), each.span()) for each in re.finditer(pattern, prompt, re.IGNORECASE)]
-    return [Mention(name, *span) for name, span in found if name is not None]
+    asked = [mention[1:] for mention in _cursor_asked_for(prompt)] if CURSOR in known else []
+    return [Mention(name, *at) for name, at in found if name and (name.casefold() != CURSOR or at in asked)]
 
 
 def asked_for(prompt: str) -> Mention | None:
     """The last id, or word for a family of models, that `prompt` plainly asks for, known here or not."""
+    prompt = with_whole_ids(prompt)
     lower = prompt.casefold()
-    if not any(part in lower for part in _IN_IDS) and not re.search(r"\bo[1-9]\b", lower):
+    if not any(part in lower for part in (*_IN_IDS, CURSOR)) and not re.search(r"\bo[1-9]\b", lower):
         return None
     pattern = f"{_BEFORE}(?:{_IDS}|{'|'.join(FAMILIES)}){_AFTER}"
     found = [Mention(each[0].casefold(), *each.span()) for each in re.finditer(pattern, prompt, re.IGNORECASE)]
-    return next((mention for mention in reversed(found) if _is_asked_for(prompt, mention)), None)
+    meant = [*(mention for mention in found if _is_asked_for(prompt, mention)), *_cursor_asked_for(prompt)]
+    return max(meant, key=lambda mention: mention.end, default=None)
+
+
+def _cursor_asked_for(prompt: str) -> list[Mention]:
+    if CURSOR not in prompt.casefold():
+        return []
+    found = re.finditer(_CURSOR_ASKED, prompt, re.IGNORECASE)
+    return [Mention(CURSOR, *each.span(each.lastindex or 0)) for each in found]
+
+
+def with_whole_ids(text: str) -> str:
+    """`text`, with ids that are spoken as words (`gpt 5.2`) as ids; every other letter stays at its place."""
+    lower = text.casefold()
+    if not any(first in lower for first in _SPOKEN_FIRST):
+        return text
+    return re.sub(_SPOKEN, lambda found: found[0].replace(" ", "-"), text, flags=re.IGNORECASE)
 
 
 def is_meant(prompt: str, mention: Mention) -> bool:
     """Whether a name is meant as one: because it is no ordinary word, or by where it stands."""
+    if mention.name.casefold() == CURSOR:
+        return False
     return not mention.name.isalpha() or _is_asked_for(prompt, mention)
 
 
@@ -98,7 +140,7 @@ def around(prompt: str, mention: Mention) -> str:
 
 _FEW_WORDS, _LOOKED_AT_CHARS = 6, 200
 _TELLING = ("config", "default", "alias", "dispatch", "model", "agent", "backend", "prompt", "migrate", "fallback")
-_OWNERS = frozenset(("my", "our", "dispatch", "agent"))
+_OWNERS = frozenset(("my", "our", "dispatch", "agent", "alias", "command", "claude", "codex", "cursor"))
 
 
 def is_likely_about_config(text: str, names: Collection[str]) -> bool:
@@ -106,13 +148,15 @@ def is_likely_about_config(text: str, names: Collection[str]) -> bool:
 
     Of most tasks this says at once that they are none, so that nothing more is imported for them.
     """
-    words = [word.strip("`\"'.,:;!?/~") for word in text[:_LOOKED_AT_CHARS].casefold().split()]
+    said = text[:_LOOKED_AT_CHARS].casefold().replace("\u2019", "'")
+    words = [word.strip("`\"'.,:;!?/~").removesuffix("'s") for word in said.split()]
     known = {name.casefold() for name in names}
     telling = any(word.startswith(_TELLING) for word in words)
-    named = any(word in known or has_digit_and_letter(word) for word in words)
-    if len(words) <= _FEW_WORDS:
-        return telling or named
-    return telling and (named or not _OWNERS.isdisjoint(words))
+    names_in_it = sum(word in known for word in words)
+    named = names_in_it or any(map(has_digit_and_letter, words))
+    if len(words) <= _FEW_WORDS or names_in_it > 1:
+        return bool(telling or named)
+    return telling and bool(named or not _OWNERS.isdisjoint(words))
 
 
 def has_digit_and_letter(word: str) -> bool:

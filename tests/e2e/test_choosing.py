@@ -229,6 +229,23 @@ def test_a_cli_by_its_name_takes_its_own_model(box: Sandbox) -> None:
     assert config(box)["models"]["claude"] == {"backend": "claude"}  # type: ignore[index]
 
 
+def test_cursor_by_its_name_takes_its_own_model_and_it_is_said(box: Sandbox) -> None:
+    done = say(box, "use cursor to fix the login", *HELD)
+
+    assert done.json["model"] == "cursor"
+    assert config(box)["models"]["cursor"] == {"backend": "cursor"}  # type: ignore[index]
+    assert '`cursor` in "use cursor to fix" was taken for the model' in done.stderr
+
+
+def test_a_cursor_of_a_database_is_none_of_the_cli(box: Sandbox) -> None:
+    assert say(box, "use a cursor to read the rows", *HELD).json["model"] == "opus"
+    assert (box.home / "config.yaml").read_text() == CONFIG
+
+
+def test_an_id_in_words_is_looked_up_too(box: Sandbox) -> None:
+    assert say(box, "use gpt 5.9 to fix the login", *HELD).json["model"] == "gpt-5.9"
+
+
 @pytest.mark.parametrize(
     ("words", "near"),
     [

@@ -94,6 +94,16 @@ def test_an_unknown_flag_is_refused_with_the_nearest_name() -> None:
         ("use sonnet-4.65", "sonnet-4.65"),
         ("use sonnet-4.6-thinking.", "sonnet-4.6-thinking"),
         ("have opus plan it; use gpt-5.9 to do it", "gpt-5.9"),
+        ("use gpt 5.9 to fix it", "gpt-5.9"),
+        ("Dispatch Sonnet 5 to fix it", "sonnet-5"),
+        ("fix it with claude opus 4.7 thinking, please", "claude-opus-4.7-thinking"),
+        ("use cursor to fix it", "cursor"),
+        ("please ask Cursor to fix it", "cursor"),
+        ("dispatch cursor to fix it", "cursor"),
+        ("with cursor: fix it", "cursor"),
+        ("use the cursor agent to fix it", "cursor"),
+        ("fix it, and use the cursor CLI for that", "cursor"),
+        ("Fix it. Use cursor.", "cursor"),
     ],
 )
 def test_a_model_that_is_plainly_asked_for_and_not_configured_is_unknown(prompt: str, model: str) -> None:
@@ -122,6 +132,20 @@ def test_a_model_that_is_only_spoken_of_is_not_asked_for(prompt: str) -> None:
 def test_an_unknown_model_that_is_named_before_a_known_one_gives_way_and_is_told() -> None:
     assert choose(CONFIG, "use gpt-5.9 to review what sonnet wrote", None).others == ("gpt-5.9",)
     assert chosen("use gpt-5.9 to review what sonnet wrote") == "sonnet"
+
+
+def test_an_id_that_is_spoken_as_words_is_the_id_and_no_other_name_besides() -> None:
+    choice = choose(CONFIG, "use sonnet 4.6 to fix it", None)
+
+    assert (choice.model, choice.others, choice.phrase) == ("sonnet-4.6", (), "")
+
+
+def test_cursor_is_a_word_of_programs_too_so_it_is_said_where_it_was_taken_for_the_cli() -> None:
+    config = Config(default="opus", models={**CONFIG.models, "cursor": Model("cursor")})
+
+    choice = choose(config, "use cursor to read the rows", None)
+
+    assert (choice.model, choice.phrase) == ("cursor", "use cursor to read")
 
 
 def test_a_family_stands_for_its_only_model() -> None:
