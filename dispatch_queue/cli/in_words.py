@@ -34,7 +34,7 @@ def carry_out(here: Here, text: str, *, as_json: bool, dry_run: bool) -> int | N
         return _look(wish, as_json=as_json)
     if isinstance(wish, Unclear):
         raise NotUnderstood(
-            "that is about the configuration, and not understood",
+            render.line(wish.reason) or "that is about the configuration, and not understood",
             hint=f"{render.line(wish.command)}{_as_task(here, text)}",
         )
     commands = [command_of(edit) for edit in wish.edits]

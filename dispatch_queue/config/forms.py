@@ -14,17 +14,19 @@ _ALIAS = f"(?P<alias>{NAME})"
 _FILE = r"config(?:uration)?(?:\.ya?ml)?(?: file)?"
 OURS = rf"my (?:old )?(?:dispatch )?{_FILE}|(?:the |your )?dispatchs? {_FILE}|~?/?\S*\.dispatch/config\.yaml"
 CONFIG = r"(?:(?:the |your |our |this )?config(?:uration)?(?: file)?)"
-_PLACE = rf"(?:(?P<ours>{OURS})|(?P<place>{CONFIG}|dispatch|my (?:models|aliases|agents))|config\.ya?ml)"
+_PLACE = rf"(?:(?P<ours>{OURS})|(?P<place>{CONFIG}|dispatch|my (?:models|aliases|agents))|config\.ya?ml|the models)"
 _IN = rf" (?:to|into|in|from|of|out of) {_PLACE}"
-_IN_IT = rf"(?: (?:to|in|into) (?:{OURS}|{CONFIG}))?"
+_IN_OURS = rf" (?:to|in|into) (?:{OURS}|{CONFIG})"
+_IN_IT = f"(?:{_IN_OURS})?"
 _BACKEND = r"(?:the )?(?P<backend>[\w.-]+)(?: (?:code|agent|cli|backend))?"
 _VIA = f" (?:via|using|through|with|over|on) {_BACKEND}"
 _ROUND = f"(?:{_IN}|{_VIA}){{0,2}}"
 A = "(?:(?:the|a|an|my|another) )?(?:new )?"
 MY_DEFAULT = "(?:(?:my|the|our|a|dispatchs?) )?(?:new )?default(?: model| agent)?"
-_TOO = "(?P<too>,? and (?:make|set|use) it(?: as| to be)? (?:my|the)(?: new)? default(?: model)?)?"
-_USES = "(?:that uses|which uses|using|uses|use|that runs|running|for|of|on|with|to|->|=>?|means) (?:the )?(?:model )?"
-_THE_ALIAS = f"(?:the |my )?(?P<kind>alias )?{_ALIAS}(?: wish.alias)?"
+_RUNS_ON = "(?:(?:that|which) (?:uses|runs)|using|uses|running)"
+USES = f"(?:{_RUNS_ON}|use|pointing (?:to|at)|for|of|on|with|to|->|=>?|\u2192|means) (?:the )?(?:model )?"
+_NOT = f"(?:,? (?:instead of|rather than) {NAME})?"
+_THE_ALIAS = rf"(?:the |my )?(?=(?P<kind>alias |\S+ alias\b)?)(?:alias )?{_ALIAS}(?: alias)?"
 
 
 class Form(NamedTuple):
@@ -48,21 +50,33 @@ _SHOW = "show print display view cat list"
 
 FORMS = (
     _form(
-        "add gpt-5.3 to my config and make it the default",
+        "add gpt-5.3 to my config",
         _ADD,
-        rf"{A}(?:(?P<kind>models?|agents?) (?:called |named )?)?{_NAMES}{_ROUND}{_TOO}",
+        rf"{A}(?:(?P<kind>models?|agents?) (?:called |named )?)?{_NAMES}{_ROUND}",
         wish.add,
+    ),
+    _form(
+        "add a speedy agent using opus",
+        _MAKE,
+        rf"(?:up )?{A}{_ALIAS} agent(?P<here>{_IN_OURS})? {_RUNS_ON} {_MODEL}{_ROUND}",
+        wish.agent_alias,
     ),
     _form(
         "add a gpt-5.3 agent via cursor",
         _ADD,
-        rf"{A}{_NAMES} (?:as an? )?(?P<kind>models?|agents?){_ROUND}{_TOO}",
+        rf"{A}{_NAMES} (?:as an? )?(?P<kind>models?|agents?){_ROUND}",
         wish.add,
+    ),
+    _form(
+        "add a backend speedy with the command speedy --yes",
+        _MAKE,
+        rf"(?:up )?{A}back ?end (?:called |named )?{_ALIAS} (?:with|using) (?:the )?command:? (?=.*(?:/| -)).+",
+        wish.own_backend,
     ),
     _form(
         "add a fast model called speedy that uses opus via claude",
         _MAKE,
-        rf"(?:up )?{A}(?:\w+ ){{0,3}}?(?:model|agent|worker|alias) (?:called|named) {_ALIAS} {_USES}{_MODEL}{_ROUND}",
+        rf"(?:up )?{A}(?:\w+ ){{0,3}}?(?:model|agent|worker|alias) (?:called|named) {_ALIAS} {USES}{_MODEL}{_ROUND}",
         wish.alias,
     ),
     _form(
@@ -74,13 +88,13 @@ FORMS = (
     _form(
         "create a speedy alias using opus",
         _MAKE,
-        rf"(?:up )?{A}{_ALIAS} alias{_IN_IT} {_USES}{_MODEL}{_ROUND}",
+        rf"(?:up )?{A}{_ALIAS} alias{_IN_IT} {USES}{_MODEL}{_ROUND}",
         wish.alias,
     ),
     _form(
         "set up an alias speedy for opus",
         _MAKE,
-        rf"(?:up )?{A}alias:? {_ALIAS}{_IN_IT} {_USES}{_MODEL}{_ROUND}",
+        rf"(?:up )?{A}alias:? (?:(?:called|named) )?{_ALIAS}{_IN_IT} (?:(?P<uses>{_RUNS_ON} )|{USES})?{_MODEL}{_ROUND}",
         wish.alias,
     ),
     _form(
@@ -95,13 +109,13 @@ FORMS = (
         rf"{_ALIAS} (?:as |be )?(?:an )?alias (?:for|of|to) {_MODEL}{_ROUND}",
         wish.alias,
     ),
-    _form("alias speedy to opus", "alias", rf"{_ALIAS} {_USES}{_MODEL}{_ROUND}", wish.alias),
+    _form("alias speedy to opus", "alias alias:", rf"{_ALIAS} (?:{USES})?{_MODEL}{_ROUND}", wish.alias),
     _form("alias opus as speedy", "alias", rf"{_MODEL} (?:called|named|as) {_ALIAS}{_ROUND}", wish.alias),
     _form(
         "switch my default model to opus",
         _SET,
         rf"{MY_DEFAULT}{_IN_IT} (?:(?:over |back |from {NAME} )?to(?: be)?|as|=|be) "
-        rf"(?:the )?(?:model )?{_MODEL}{_ROUND}",
+        rf"(?:the )?(?:model )?{_MODEL}{_ROUND}{_NOT}",
         wish.default_to,
     ),
     _form("set default opus", "set", rf"{MY_DEFAULT} {_MODEL}", wish.as_default),
@@ -109,7 +123,7 @@ FORMS = (
     _form(
         "make opus the default",
         "make set use choose pick",
-        rf"(?:the )?(?:model )?{_MODEL} (?:as |to be |be )?{MY_DEFAULT}{_ROUND}",
+        rf"(?:the )?(?:model )?{_MODEL} (?:as |to be |be )?{MY_DEFAULT}{_ROUND}{_NOT}",
         wish.as_default,
     ),
     _form("use opus by default", "use switch", rf"(?:to )?{_MODEL} (?:by|as) default", wish.as_default),
@@ -142,19 +156,19 @@ FORMS = (
     _form(
         "change the model of the alias quick to opus",
         _SET,
-        rf"(?:the )?model (?:of|for) {_THE_ALIAS} to {_MODEL}",
-        wish.change_alias,
-    ),
-    _form(
-        "make quick use opus",
-        f"{_SET} let have point",
-        rf"{_THE_ALIAS} (?:to use |to be |to |at |use |be ){_MODEL}",
+        rf"(?:the )?model (?:of|for) {_THE_ALIAS} to {_MODEL}{_NOT}",
         wish.change_alias,
     ),
     _form(
         "change the prompt of quick to: Be quick.",
         _SET,
-        rf"(?:the )?prompt (?:of|for) {_THE_ALIAS} to",
+        rf"(?:the )?(?:prompt (?:of|for) )?{_THE_ALIAS} to(?: say)?",
+        wish.change_alias,
+    ),
+    _form(
+        "make quick use opus",
+        f"{_SET} let have point",
+        rf"{_THE_ALIAS} (?:to |at |(?:to )?(?:use |run |be )){_MODEL}{_NOT}",
         wish.change_alias,
     ),
     _form("rename the alias quick to fast", "rename", rf"{_THE_ALIAS} to {_MODEL}", wish.rename_alias),
@@ -170,7 +184,7 @@ FORMS = (
         rf"{_MODEL} to (?:the )?(?P<backend>[\w.-]+) backend",
         wish.backend,
     ),
-    _form("make gpt-5.2 use cursor", _SET, rf"{_MODEL} (?:to )?use {_BACKEND}", wish.backend),
+    _form("make gpt-5.2 use cursor", _SET, rf"{_MODEL} (?:to )?use {_BACKEND}{_NOT}", wish.backend),
     _form("use cursor for gpt-5.2", "use", rf"{_BACKEND} for {_MODEL}", wish.backend),
     _form("route gpt-5.2 through cursor", "route run", rf"{_MODEL} (?:via|through) {_BACKEND}", wish.backend),
     _form(

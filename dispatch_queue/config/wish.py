@@ -37,9 +37,13 @@ class Changes:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unclear:
-    """About the configuration, and no more is understood. `command` is the nearest that there is."""
+    """About the configuration, and no more is understood. `command` is the nearest that there is.
+
+    `reason`: what is wrong with it, where that can be told.
+    """
 
     command: str
+    reason: str = ""
 
 
 Wish = Look | Changes | Unclear
@@ -93,9 +97,7 @@ class Heard:
 
     def backend(self) -> str | None:
         """The back end named, if it is one."""
-        said = (self.parts.get("backend") or "").casefold()
-        said = _BACKENDS.get(said, said)
-        return said if said in {*self.config.backends, *KNOWN_BACKENDS} else None
+        return known_backend(self.parts.get("backend") or "", self.config)
 
     def about(self) -> int:
         if self.parts.get("ours"):
@@ -110,11 +112,20 @@ def _points(name: str, config: Config) -> int:
     known = [*config.models, *config.aliases]
     if name in known or is_model_id(name):
         return 2
+    looks_like_an_id = has_digit_and_letter(name) and "/" not in name
+    return 1 if looks_like_an_id or _is_near(name, [*known, *KNOWN_BACKENDS]) else 0
+
+
+def _is_near(name: str, known: Iterable[str]) -> bool:
     import difflib
 
-    known += KNOWN_BACKENDS
-    looks_like_an_id = has_digit_and_letter(name) and "/" not in name
-    return 1 if looks_like_an_id or difflib.get_close_matches(name.casefold(), known, 1, cutoff=0.75) else 0
+    return bool(difflib.get_close_matches(name.casefold(), list(known), 1, cutoff=0.75))
+
+
+def known_backend(said: str, config: Config) -> str | None:
+    """The back end that somebody calls so, if there is one."""
+    name = _BACKENDS.get(said.casefold(), said.casefold())
+    return name if name in {*config.backends, *KNOWN_BACKENDS} else None
 
 
 def may_name_an_agent(name: str) -> bool:
@@ -143,29 +154,47 @@ def _weighed(points: int, *edits: Edit | None) -> Changes | None:
 
 def add(heard: Heard) -> Wish | None:
     names, backend = heard.names(), heard.backend()
-    if heard.parts.get("backend") and backend is None:
-        return Unclear(f"dispatch config add-model {shlex.quote(names[0])}") if heard.about() > 1 else None
     if any(name in heard.config.aliases for name in names):
         return None
     if (heard.parts.get("kind") or "").startswith("agent") and backend is None and not heard.points(names[:1]):
         is_ours = heard.parts.get("ours") or (heard.parts.get("place") or "").casefold() in ("dispatch", "my agents")
         return which_agent(names[0]) if is_ours and may_name_an_agent(names[0]) else None
-    too = SetDefault(names[-1]) if heard.parts.get("too") else None
+    if backend is None and (heard.parts.get("backend") or not heard.points(names)):
+        command = f"dispatch config add-model {shlex.quote(names[0])} --backend NAME"
+        return Unclear(command) if heard.about() > 1 else None
     points = heard.about() + heard.points(names) + (backend is not None)
     # A CLI's own name stands for whichever model it takes by itself.
     own = {name: name for name in names if name in KNOWN_BACKENDS}
-    return _weighed(points, *(AddModel(name, backend or own.get(name)) for name in names), too)
+    return _weighed(points, *(AddModel(name, backend or own.get(name)) for name in names))
 
 
 def alias(heard: Heard) -> Wish | None:
+    wish = _alias(heard, about=1 + heard.about())
+    if wish is None and heard.parts.get("uses") and not heard.parts.get("backend"):
+        (model,) = heard.names()
+        return Unclear(f"dispatch config alias {shlex.quote(heard.alias())} MODEL", f"unknown model `{model}`")
+    return wish
+
+
+def agent_alias(heard: Heard) -> Wish | None:
+    (model,) = heard.names()
+    if not may_name_an_agent(heard.alias()) or is_model_id(heard.alias()) or heard.points([model]) < _UNSURE:
+        return None
+    return _alias(heard, about=heard.about() + bool(heard.parts.get("here")))
+
+
+def own_backend(heard: Heard) -> Wish:
+    return Unclear(f"dispatch config add-agent {shlex.quote(heard.alias())} COMMAND")
+
+
+def _alias(heard: Heard, about: int) -> Wish | None:
     name, (model,), backend = heard.alias(), heard.names(), heard.backend()
     if heard.parts.get("backend") and backend is None:
         return None
     target = heard.config.aliases[model].model if model in heard.config.aliases else model
     missing = None if heard.has(target) and backend in (None, heard.config.backend_of(target)) else target
-    points = 1 + heard.about() + heard.points([model])
-    prompt = heard.prompt or ""
-    return _weighed(points, AddModel(missing, backend) if missing else None, AddAlias(name, target, prompt))
+    added = AddModel(missing, backend) if missing else None
+    return _weighed(about + heard.points([model]), added, AddAlias(name, target, heard.prompt or ""))
 
 
 def change_alias(heard: Heard) -> Wish | None:
@@ -173,13 +202,17 @@ def change_alias(heard: Heard) -> Wish | None:
     present = heard.config.aliases.get(name)
     model = heard.names()[0] if heard.parts.get("model") else present.model if present else ""
     if present is None or not model:
-        is_alias = heard.parts.get("kind") and _points(model, heard.config) > 1
-        return Unclear(f"dispatch config alias {shlex.quote(name)} {shlex.quote(model)}") if is_alias else None
+        sounds_known = _points(model, heard.config) > 1 or (heard.prompt and _is_near(name, heard.config.aliases))
+        command = f"dispatch config alias {shlex.quote(name)} {shlex.quote(model) if model else 'MODEL --prompt TEXT'}"
+        return Unclear(command) if heard.parts.get("kind") and sounds_known else None
     if heard.prompt is None and heard.parts.get("model") is None:
         return None
     target = heard.config.aliases[model].model if model in heard.config.aliases else model
     missing = None if heard.has(target) else AddModel(target)
-    points = 1 + _points(target, heard.config) + bool(heard.parts.get("kind"))
+    if not (points := _points(target, heard.config)):
+        command = f"dispatch config alias {shlex.quote(name)} MODEL"
+        return Unclear(command, f"unknown model `{target}`") if heard.parts.get("kind") else None
+    points += 1 + bool(heard.parts.get("kind"))
     return _weighed(points, missing, AddAlias(name, target, heard.prompt or ""))
 
 
@@ -209,7 +242,10 @@ def _default(heard: Heard, about: int) -> Wish | None:
     if heard.parts.get("backend") and backend is None:
         return None
     there = heard.has(name) or name in heard.config.aliases or not is_model_id(name)
-    return _weighed(about + _points(name, heard.config), None if there else AddModel(name, backend), SetDefault(name))
+    points = _points(name, heard.config)
+    if not points:
+        return Unclear("dispatch config default MODEL", f"unknown model `{name}`") if about > 1 else None
+    return _weighed(about + points, None if there else AddModel(name, backend), SetDefault(name))
 
 
 def default_to(heard: Heard) -> Wish | None:

@@ -9,10 +9,19 @@ import shlex
 
 from dispatch_queue.config.clis import CLIS
 from dispatch_queue.config.edit import AddAgent, AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
-from dispatch_queue.config.forms import CONFIG, FORMS, MY_DEFAULT, NAME, OURS, A
-from dispatch_queue.config.mention import is_model_id
+from dispatch_queue.config.forms import CONFIG, FORMS, MY_DEFAULT, NAME, OURS, USES, A
+from dispatch_queue.config.mention import is_model_id, with_whole_ids
 from dispatch_queue.config.schema import Config
-from dispatch_queue.config.wish import Changes, Heard, Unclear, Wish, may_name_an_agent, uses_prompt, which_agent
+from dispatch_queue.config.wish import (
+    Changes,
+    Heard,
+    Unclear,
+    Wish,
+    known_backend,
+    may_name_an_agent,
+    uses_prompt,
+    which_agent,
+)
 
 _MAX_HEAD_CHARS = 200
 _MAX_PROMPT_CHARS = 4000  # of one that is made of the sentence itself
@@ -20,12 +29,26 @@ _MAX_PROMPT_CHARS = 4000  # of one that is made of the sentence itself
 
 def read(text: str, config: Config) -> Wish | None:
     """The request that `text` is, under `config`; None for a task."""
+    text = text.strip()
+    while len(text) > 1 and text[0] in "\"'`" and text[-1] == text[0]:
+        text = text[1:-1].strip()
+    if too := re.search(_TOO, text, re.IGNORECASE):
+        wish = _read(text[: too.start()], config)
+        if isinstance(wish, Changes) and (name := _added(wish.edits[-1])):
+            return Changes((*wish.edits, SetDefault(name)), sure=wish.sure)
+    return _read(text, config)
+
+
+def _read(text: str, config: Config) -> Wish | None:
     said, prompt = _split(text)
     if prompt is None and (wish := _agent(said, config) or _described(said, config)):
         return wish
     if not said or len(said) > _MAX_HEAD_CHARS or "\n" in said:
         return None
     head = _plain(said)
+    if found := re.fullmatch(_OF_CONFIG, head, re.IGNORECASE):
+        wish = _formed(found[1], prompt, config) or _several(found[1], config)
+        return dataclasses.replace(wish, sure=True) if isinstance(wish, Changes) else wish
     return _formed(head, prompt, config) or _several(head, config) or _unclear(head, config)
 
 
@@ -38,8 +61,16 @@ def _formed(head: str, prompt: str | None, config: Config) -> Wish | None:
         found = re.fullmatch(form.pattern, rest if form.verbs else head, re.IGNORECASE)
         heard = Heard(config, found.groupdict(), prompt) if found else None
         wish = form.means(heard) if heard is not None and heard.all_are_names() else None
-        if wish is not None and (prompt is None or uses_prompt(wish)):
+        if wish is not None and (prompt is None or isinstance(wish, Unclear) or uses_prompt(wish)):
             return wish
+    return None
+
+
+def _added(edit: Edit) -> str | None:
+    """The name of what an edit adds."""
+    match edit:
+        case AddModel(name) | AddAgent(name) | AddAlias(name):
+            return name
     return None
 
 
@@ -69,25 +100,27 @@ _PROMPT = (
     r"(?P<head>[^\n]*?)[\s,;]*(?:\b(?:with|and|using|plus)\s+)?(?:\b(?:a|the|this|its)\s+)?(?:\bsystem\s+)?"
     r"\bprompt(?:\s*[:=]\s*|\s+(?:is|that\s+says|saying)\s*:?\s+|\s+(?=[\"'`\u201c]))(?P<prompt>.+)"
 )
-_PROMPT_OF = r"(?P<head>[^\n]*?\bprompt (?:of|for) [^\n]*?\bto)\b:?\s+(?P<prompt>.+)"
+_PROMPT_OF = (
+    r"(?P<head>[^\n]*?(?:\bprompt (?:of|for) [^\n]*?\bto|['\u2019]s prompt to|\balias\b[^\n]*? to say))\b:?\s+"
+    r"(?P<prompt>.+)"
+)
+_TOO = (
+    r",?\sand (?:then )?(?:make|set|use) it (?:as |to be )?(?:my|the) (?:new )?default(?: model| agent)?"
+    r"(?:,? (?:please|too))?[\s.!]*$"
+)
+_OF_CONFIG = r"(?:dispatch )?(?:my )?config(?:uration)?: (.+)"
+_ITS = r"(?:\b(?:the|my) )?([^\s'\u2019]+)['\u2019]s (model|prompt|backend)\b"
 _LEAD = (
     r"(?:(?:[/@]?dispatch(?:-submit)?\b[:,]?(?!\s+config)|hey|hi|ok|okay|so|now|also|and|then|please|pls|kindly|just|lets"
     r"|go ahead and|help me(?: to)?|(?:can|could|would|will) (?:you|we|u)|id like(?: you)?(?: to)?"
     r"|i would like (?:you )?to|i (?:want|need)(?: you)?(?: to)?|you should|we should)[\s,:]+)+"
 )
 _TAIL = r"(?:[\s,]+(?:please|pls|thanks|thank you|thx|for me|(?:right )?now|instead|from now on|again|too|as well))+$"
-_SPACED = (
-    r"\b(gpt|gemini|grok|composer|claude|(?:claude )?(?:opus|sonnet|haiku))"
-    r" (\d+(?:\.\d+)*(?: (?:pro|flash|mini|codex|thinking|max))*)\b"
-)
 
 
 def _split(text: str) -> tuple[str, str | None]:
     """A sentence, and the prompt that it gives to an alias."""
-    text = text.strip()
-    while len(text) > 1 and text[0] in "\"'`" and text[-1] == text[0]:
-        text = text[1:-1].strip()
-    if "prompt" not in text[:_MAX_HEAD_CHARS].casefold():
+    if not re.search("prompt|alias", text[:_MAX_HEAD_CHARS], re.IGNORECASE):
         return text, None
     flags = re.IGNORECASE | re.DOTALL
     found = re.fullmatch(_PROMPT_OF, text, flags) or re.fullmatch(_PROMPT, text, flags)
@@ -101,11 +134,14 @@ def _split(text: str) -> tuple[str, str | None]:
 
 def _plain(head: str) -> str:
     """Without politeness, quotes and punctuation around it; ids that are spoken as words (`gpt 5.3`) as ids."""
+    head = re.sub(_ITS, r"the \2 of \1", head, flags=re.IGNORECASE)
+    head = re.sub("=>|->|=|\u2192", r" \g<0> ", head)
     head = " ".join(re.sub("[`\"'\u2018\u2019\u201c\u201d]", "", head).split()).rstrip(" .!?,;:\u2026")
     head = re.sub(_TAIL, "", head, flags=re.IGNORECASE).rstrip(" .!?,;:\u2026")
     head = re.sub(f"^{_LEAD}", "", head, flags=re.IGNORECASE)
     head = re.sub("^get rid of ", "remove ", head, flags=re.IGNORECASE)
-    return re.sub(_SPACED, lambda found: found[0].replace(" ", "-"), head, flags=re.IGNORECASE)
+    head = re.sub(r"^(?:give me |have )?(?=an? .*\b(?:alias|agent)\b)", "add ", head, flags=re.IGNORECASE)
+    return with_whole_ids(head)
 
 
 # -- An agent and its command, an alias and what it is for ------------------------------------------------------------
@@ -183,13 +219,25 @@ _HALF = (
     rf"(?: (?P<called>(?:called|named) )?(?P<agent>{NAME}))?"
     rf"|(?:remove|delete) {A}(?:alias|agent)"
     rf"|(?:change|switch) (?:the |my )?model|(?:set|change|switch|update) {MY_DEFAULT}"
-    rf"|(?:edit|open|modify|change|update|reset) (?:{OURS}|{CONFIG})"
+    rf"|(?:edit|open|modify|change|update|reset) (?:{OURS}|{CONFIG})|add (?:{OURS}|config)"
 )
 _ALIAS_AND_MORE = (
     rf"(?:add|create|make|define|new) {A}(?:(?P<alias>{NAME}) alias|alias (?P<name>{NAME}))"
     rf" (?:using|for|with) (?P<model>{NAME}) .+"
 )
+_BAD_MODEL = (
+    rf"(?:add|include|register|enable) {A}models? (?:(?:called|named) )?"
+    r"(?P<model>\S*[$;|&\\]\S*(?: .+)?) (?:via|using|through|with|on) (?P<backend>[\w-]+)"
+)
+_BAD_ALIAS = (
+    rf"(?:(?:add|create|make|define|set up|new) {A})?"
+    r"(?:alias:? (?:(?:called|named) )?(?P<alias>\S+(?: \S+){0,2}?)|(?P<name>\S+) alias)"
+    rf" (?:{USES})?(?P<model>{NAME})"
+)
+_PARTS = "models?|alias(?:es)?|agents?|default|back ?ends?|fallbacks?|limits?|slots?|prompts?|workers?|redis|notify"
+_OF_OTHERS = rf"(?:add|put|include)\b(?!.*\b(?:{_PARTS})\b)"
 _DIRECTED = r"^(?:use|using|have|let|ask|tell|with|dispatch) \S+ (?:to|and)\b"
+_EDITING = r"^(?:set|change|switch|make|update|edit|modify)\b"
 _CHANGING = r"^(?:add|remove|delete|set|change|switch|make|update|edit|modify|put|create)\b"
 
 
@@ -200,6 +248,8 @@ def _unclear(head: str, config: Config) -> Unclear | None:
     if re.match(_DIRECTED, head, re.IGNORECASE):
         return None
     names = [name for name in re.findall(r"[\w.:/@+-]*\w", head) if _is_name(name, config)]
+    if bad := _bad_name(head, names, config):
+        return bad
     half = re.fullmatch(_HALF, head, re.IGNORECASE)
     if half and half["adds"]:
         agent = half["agent"]
@@ -214,9 +264,32 @@ def _unclear(head: str, config: Config) -> Unclear | None:
         return Unclear(
             f"dispatch config alias {shlex.quote(more['alias'] or more['name'])} {more['model']} --prompt TEXT"
         )
+    if re.match(_EDITING, head, re.IGNORECASE):
+        for name in config.aliases:
+            if re.search(
+                rf"\b(?:{re.escape(name)} alias|alias {re.escape(name)}) (?:so|to|use|more|less)\b", head, re.IGNORECASE
+            ):
+                return Unclear(f"dispatch config alias {shlex.quote(name)} MODEL --prompt TEXT")
     if names and re.match(_CHANGING, head, re.IGNORECASE) and re.search(r"\bfallback (?:for|of)\b", head):
         return Unclear("dispatch config path")
+    if about and not half and not names and re.match(_OF_OTHERS, head, re.IGNORECASE):
+        return Unclear(
+            "dispatch config path", "dispatch's config holds no such thing; if another is meant, that is a task"
+        )
     return Unclear(_nearest(head.casefold(), names)) if about else None
+
+
+def _bad_name(head: str, names: list[str], config: Config) -> Unclear | None:
+    """The nearest command for a request that is plain but for a name that can be none."""
+    found = re.fullmatch(_BAD_MODEL, head, re.IGNORECASE)
+    if found and (backend := known_backend(found["backend"], config)):
+        return Unclear(f"dispatch config add-model MODEL --backend {backend}", f"not a model id: `{found['model']}`")
+    found = re.fullmatch(_BAD_ALIAS, head, re.IGNORECASE)
+    if found and found["model"] in names:
+        name = found["alias"] or found["name"]
+        if not re.fullmatch(NAME, name, re.IGNORECASE):
+            return Unclear(f"dispatch config alias NAME {found['model']}", f"not a name for an alias: `{name}`")
+    return None
 
 
 def _is_name(name: str, config: Config) -> bool:

@@ -193,6 +193,24 @@ def test_the_output_says_which_model_and_why(box: Sandbox) -> None:
     assert "(named in the prompt, the last of opus, haiku)" in say(box, "have opus plan; use haiku", "--hold").stdout
 
 
+def test_a_wrong_name_in_a_plain_request_is_refused_with_the_reason(box: Sandbox) -> None:
+    done = say(box, "create an alias called ../../x using opus")
+
+    assert done.code == 2
+    assert "not a name for an alias: `../../x`" in done.stderr
+    assert "dispatch config alias NAME opus" in done.stderr
+    assert (box.home / "config.yaml").read_text() == CONFIG
+    assert nothing_was_dispatched(box)
+
+
+def test_an_alias_is_made_and_becomes_the_default(box: Sandbox) -> None:
+    done = say(box, 'Add an alias "terse" using sonnet that answers in one line, and make it the default')
+
+    assert done.code == 0, done.stderr
+    assert config(box)["aliases"]["terse"]["prompt"].strip() == "You are an agent that answers in one line."  # type: ignore[index]
+    assert config(box)["default"] == "terse"
+
+
 def test_a_word_that_is_perhaps_no_name_is_told_with_the_way_out(box: Sandbox) -> None:
     done = say(box, "make a quick fix", *HELD)
 

@@ -27,6 +27,7 @@ CONFIG = Config(
     aliases={"quick": Alias("sonnet", "Be brief."), "reviewer": Alias("opus")},
 )
 FAST = AddAlias("fast", "haiku")
+SCOUT = AddAlias("scout", "haiku")
 OWASP = "You are a security reviewer. Focus on OWASP Top 10\nvulnerabilities: auth flaws, and injection."
 
 
@@ -133,6 +134,30 @@ SURE: list[tuple[str, tuple[Edit, ...]]] = [
     ("use cursor for gpt-5.2", (AddModel("gpt-5.2", "cursor"),)),
     ("migrate my config", (Migrate(),)),
     ("please migrate my dispatch config to the new format", (Migrate(),)),
+    ("create alias scout=haiku", (SCOUT,)),
+    ("alias scout haiku", (SCOUT,)),
+    ("add an alias called scout pointing to haiku", (SCOUT,)),
+    ("give me an alias called scout for haiku", (SCOUT,)),
+    ("I need a scout alias on haiku", (SCOUT,)),
+    (
+        'i\'d like an alias scout that runs haiku with prompt "be brief"',
+        (AddAlias("scout", "haiku", "be brief"),),
+    ),
+    ("make quick use opus instead of sonnet", (AddAlias("quick", "opus"),)),
+    ("make quick run opus rather than sonnet", (AddAlias("quick", "opus"),)),
+    ("change quick's model to opus", (AddAlias("quick", "opus"),)),
+    ("change the quick alias to opus", (AddAlias("quick", "opus"),)),
+    ("update the reviewer\u2019s prompt to say nothing twice", (AddAlias("reviewer", "opus", "say nothing twice"),)),
+    ("set quick's prompt to: Be kind.", (AddAlias("quick", "sonnet", "Be kind."),)),
+    ('update the reviewer alias to say "Be kind."', (AddAlias("reviewer", "opus", "Be kind."),)),
+    ("rename the quick alias to fast", (AddAlias("fast", "sonnet", "Be brief."), RemoveAlias("quick"))),
+    ("config: default sonnet", (SetDefault("sonnet"),)),
+    ("dispatch config: add gpt-5.3", (AddModel("gpt-5.3"),)),
+    ("create a fast alias for haiku, and make it my default", (FAST, SetDefault("fast"))),
+    (
+        "add an alias fast for haiku with prompt: Be brief. Be kind, and make it the default",
+        (AddAlias("fast", "haiku", "Be brief. Be kind"), SetDefault("fast")),
+    ),
     ("make opus the default and remove haiku", (SetDefault("opus"), RemoveModel("haiku"))),
     ("set default to sonnet, then remove haiku", (SetDefault("sonnet"), RemoveModel("haiku"))),
 ]
@@ -151,9 +176,8 @@ def test_a_request_becomes_its_edits(text: str, edits: tuple[Edit, ...]) -> None
         ("remove mine", (RemoveModel("mine"),)),
         ("add gpt-5.3", (AddModel("gpt-5.3"),)),
         ("add gpt-5.3 to config.yaml", (AddModel("gpt-5.3"),)),
-        ("add logging to my config", (AddModel("logging"),)),
+        ("add gpt-5.3 to the models", (AddModel("gpt-5.3"),)),
         ("remove foo from my config", (RemoveModel("foo"),)),
-        ("set default to foo", (SetDefault("foo"),)),
         ("change the model to sonnet", (SetDefault("sonnet"),)),
         ("switch to sonnet", (SetDefault("sonnet"),)),
         ("create alias rev using opsu", (AddModel("opsu"), AddAlias("rev", "opsu"))),
@@ -203,7 +227,8 @@ def test_a_question_about_the_configuration_is_a_look_at_it(text: str, look: Loo
         ("add gpt-5.3 to my config with prompt: Be kind", "dispatch config add-model gpt-5.3"),
         ("change model of alias fast to opus", "dispatch config alias fast opus"),
         ("remove an alias", "dispatch config alias NAME --remove"),
-        ("add mine to my config via nowhere", "dispatch config add-model mine"),
+        ("add mine to my config via nowhere", "dispatch config add-model mine --backend NAME"),
+        ("add logging to my config", "dispatch config add-model logging --backend NAME"),
         ("set default", "dispatch config default MODEL"),
         ("change model", "dispatch config default MODEL"),
         ("switch my default agent to claude", "dispatch config default opus"),
@@ -212,6 +237,11 @@ def test_a_question_about_the_configuration_is_a_look_at_it(text: str, look: Loo
         ("add gpt-5.3 to my config and fix the login", "dispatch config add-model gpt-5.3"),
         ("remove haiku and the poem module", "dispatch config remove-model haiku"),
         ("add a retry limit to my config", "dispatch config add-model MODEL"),
+        ("add config", "dispatch config add-model MODEL"),
+        ("change model of alias sonnnet to opus", "dispatch config alias sonnnet opus"),
+        ("update the revewer alias to say: Be kind.", "dispatch config alias revewer MODEL --prompt TEXT"),
+        ("change the reviewer alias so that it is kind", "dispatch config alias reviewer MODEL --prompt TEXT"),
+        ("add backend foo with command foo --x", "dispatch config add-agent foo COMMAND"),
         ("edit my config", "dispatch config path"),
         ("fix my config", "dispatch config check"),
         ("explain my config", "dispatch config show"),
@@ -223,110 +253,30 @@ def test_what_is_not_understood_gets_the_nearest_command(text: str, command: str
     assert understood(text) == Unclear(command)
 
 
-TASKS = """\
-fix the config loader in src/config.py
-remove the dead code
-add a default value to the model field
-add tests for config parsing
-remove haiku generation from the poem module
-migrate the database
-migrate the config loader to pydantic
-migrate the config to TOML
-set default timeout to 5 s in server.py
-set the default branch to main
-set the default to dark mode
-make dark the default
-make opus the default in server.py
-change the default port to 8080
-let users change the default model
-print the default model on startup
-use opus to clean up my config
-use sonnet to add a config option for retries
-use gpt-5.9 to refactor the config
-use cursor for pagination
-use sonnet for the frontend
-make the button use primary colours
-add a fallback for missing fonts
-remove haiku with prompt: be kind
-change the prompt: be kind
-have opus review the config
-dispatch sonnet to review the config
-dispatch opus to fix the bug
-dispatch a worker to research model pricing
-refactor the config parser
-fix the bug in my config parser
-take a look at my config loader
-make a quick fix
-quick fix for the login
-write a haiku
-write a haiku about config files
-add an alias for `git status` to my .bashrc
-add an alias called ll for ls
-create a path alias using webpack
-create an alias for the Foo type in types.py
-delete the unused alias
-delete the alias table
-remove the User model
-add a model
-add a User model
-add model User
-add a fast model
-add a user field to my models
-add tests for my models
-add a user agent header
-add agents to the CRM
-add support for gpt-5.3
-add o3 support to the model picker
-add sonnet to the README
-add logging to the config
-add eslint to the config
-add retries to our config
-add tests to dispatch
-add a dispatch table to the parser
-remove debug from the config
-remove opus from models.py
-remove quick sort
-remove codex
-drop the users table
-get rid of the global state
-take opus
-rename opus to sonnet in the docs
-rename the function alias to name
-change the model of the car to red
-switch the database model to async
-switch to postgres
-switch to dark mode
-route /api through nginx
-update the README
-update the config docs using sonnet
-create a config file for eslint
-create a new React app
-check the config for typos
-validate the config on startup
-show the config in the UI
-show a spinner
-list the models in the admin page
-what does the config loader do?
-where is the config parsed?
-is the config loader thread-safe?
-set up the project
-set up dispatch queues in staging
-register the model with the admin
-do a security review of this project
-implement the feature described in requirements.txt
-review src/config.py, then add opus 4 style headers
-""".splitlines()
+@pytest.mark.parametrize(
+    ("text", "command", "reason"),
+    [
+        ("create an alias called ../../x using opus", "alias NAME opus", "not a name for an alias: `../../x`"),
+        ('create an alias called "my docs" using opus', "alias NAME opus", "not a name for an alias: `my docs`"),
+        ("alias --help opus", "alias NAME opus", "not a name for an alias: `--help`"),
+        ("create an alias x2 using nosuch", "alias x2 MODEL", "unknown model `nosuch`"),
+        ("change the quick alias to nosuch", "alias quick MODEL", "unknown model `nosuch`"),
+        ("set the default to nosuch", "default MODEL", "unknown model `nosuch`"),
+        ("config: set the default to 8080", "default MODEL", "unknown model `8080`"),
+        ("add model $(id) via cursor", "add-model MODEL --backend cursor", "not a model id: `$(id)`"),
+        ("add model foo;rm -rf / via cursor", "add-model MODEL --backend cursor", "not a model id: `foo;rm -rf /`"),
+    ],
+)
+def test_a_plain_request_with_a_wrong_name_is_told_what_is_wrong(text: str, command: str, reason: str) -> None:
+    assert understood(text) == Unclear(f"dispatch config {command}", reason)
 
 
-@pytest.mark.parametrize("text", TASKS)
-def test_a_task_is_not_taken_for_a_request(text: str) -> None:
-    assert understood(text) is None
-    assert read(text, CONFIG) is None
+def test_what_is_added_to_a_configuration_but_no_model_may_be_meant_for_another_program() -> None:
+    wish = understood("add an eslint rule to my config")
 
-
-def test_the_tables_are_long_enough_to_say_something_of_precision() -> None:
-    assert len(SURE) >= 70
-    assert len(TASKS) >= 70
+    assert isinstance(wish, Unclear)
+    assert wish.command == "dispatch config path"
+    assert "that is a task" in wish.reason
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "''", "?", "add", "add gpt-5.3\nto my config", "add " + "x " * 200])
