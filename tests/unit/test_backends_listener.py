@@ -256,6 +256,22 @@ def test_the_last_words_of_an_agent_are_words_and_no_json(kind: str, output: byt
     assert '"type"' not in made.last_words()
 
 
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ('{"error": {"message": "Bad request", "code": null}}', "Bad request"),
+        ('API Error: 400 {"type": "error", "error": {"message": "Bad request"}}', "API Error: 400 Bad request"),
+        ("unexpected status 404 Not Found: {}, url: ws://x", "unexpected status 404 Not Found: {}, url: ws://x"),
+        ('{"code": 7}', '{"code": 7}'),
+    ],
+)
+def test_a_failure_that_a_provider_tells_as_json_is_told_in_words(message: str, words: str) -> None:
+    made = listener("codex")
+    made.feed(json.dumps({"type": "turn.failed", "error": {"message": message}}).encode() + b"\n")
+
+    assert made.report.fault == Fault(Failure.AGENT, words)
+
+
 def test_json_without_a_message_fails_with_the_exit_status() -> None:
     made = listener("shell")
     made.feed(b'{"type": "end"}\n')

@@ -1,9 +1,12 @@
 """Why an agent CLI failed, told from its own words. Pure."""
 
+import contextlib
 import dataclasses
 import enum
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from dispatch_queue.clock import stamp
@@ -90,6 +93,21 @@ _SIGNS = tuple(
 )
 
 
+def in_words(text: str) -> str:
+    """What a text says to a person: of JSON that it is, or ends with, the message; "" where that has none."""
+    before, brace, rest = text.partition("{")
+    parsed: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        parsed = json.loads(brace + rest)
+    if not isinstance(parsed, dict):
+        return text
+    for name in ("error", "message", "result", "text"):
+        told = parsed.get(name) if isinstance(parsed, dict) else None
+        if told and isinstance(told, str | dict):
+            parsed = in_words(told) if isinstance(told, str) else told
+    return (before + parsed if isinstance(parsed, str) else before).strip()
+
+
 def refused_option(output: str) -> str | None:
     """The line in which a CLI tells that it does not take an option."""
     found = _REFUSED_OPTION.search(output)
@@ -104,7 +122,8 @@ def kind_of(text: str) -> Failure:
 def fault_of(text: str, now: datetime) -> Fault:
     """The fault that a CLI's sentence tells of, with the time at which its limit ends."""
     kind = kind_of(text)
-    return Fault(kind, in_one_line(text, MAX_TEXT_CHARS), resets_at(text, now) if kind is Failure.LIMIT else None)
+    said = in_one_line(in_words(text) or text, MAX_TEXT_CHARS)
+    return Fault(kind, said, resets_at(text, now) if kind is Failure.LIMIT else None)
 
 
 _MINUTE = timedelta(minutes=1)

@@ -10,7 +10,7 @@ from typing import Any
 from dispatch_queue.clock import Clock
 from dispatch_queue.oneline import in_one_line
 from dispatch_queue.usage import Usage
-from worker.backends.failures import Failure, Fault, fault_of, refused_option
+from worker.backends.failures import Failure, Fault, fault_of, in_words, refused_option
 
 MAX_LINE_BYTES = 4 * 1024 * 1024  # a longer line is passed over
 TAIL_BYTES = 4096
@@ -70,19 +70,6 @@ class Report:
             "denials": list(self.denials),
             "retries": self.retries,
         }
-
-
-def in_words(line: str) -> str:
-    """What a line says to a person: of a line of JSON its message, "" where it has none."""
-    parsed: Any = line
-    if line.startswith("{"):
-        with contextlib.suppress(ValueError, RecursionError):
-            parsed = json.loads(line)
-    for name in ("error", "message", "result", "text"):
-        told = parsed.get(name) if isinstance(parsed, dict) else None
-        if told and isinstance(told, str | dict):
-            parsed = in_words(told) if isinstance(told, str) else told
-    return parsed if isinstance(parsed, str) else ""
 
 
 class Listener:
