@@ -18,13 +18,18 @@ _PLACE = rf"(?:(?P<ours>{OURS})|(?P<place>{CONFIG}|dispatch|my (?:models|aliases
 _IN = rf" (?:to|into|in|from|of|out of) {_PLACE}"
 _IN_OURS = rf" (?:to|in|into) (?:{OURS}|{CONFIG})"
 _IN_IT = f"(?:{_IN_OURS})?"
-_BACKEND = r"(?:the )?(?P<backend>[\w.-]+)(?: (?:code|agent|cli|backend))?"
+_BACKEND = r"(?:the )?(?:backend )?(?P<backend>[\w.-]+)(?: (?:code|agent|cli|backend))?"
 _VIA = f" (?:via|using|through|with|over|on) {_BACKEND}"
 _ROUND = f"(?:{_IN}|{_VIA}){{0,2}}"
 A = "(?:(?:the|a|an|my|another) )?(?:new )?"
 MY_DEFAULT = "(?:(?:my|the|our|a|dispatchs?) )?(?:new )?default(?: model| agent)?"
 _RUNS_ON = "(?:(?:that|which) (?:uses|runs)|using|uses|running)"
-USES = f"(?:{_RUNS_ON}|use|pointing (?:to|at)|for|of|on|with|to|->|=>?|\u2192|means) (?:the )?(?:model )?"
+USES = (
+    f"(?:{_RUNS_ON}|use|(?:that |which )?(?:means|is|points (?:to|at))|pointing (?:to|at)|for|of|on|with|to"
+    "|->|=>?|\u2192) (?:the )?(?:model )?"
+)
+_IT = f"(?:the )?(?:model )?{_MODEL}(?: model)?"
+_FROM = f"(?:from {NAME} )?"
 _NOT = f"(?:,? (?:instead of|rather than) {NAME})?"
 _THE_ALIAS = rf"(?:the |my )?(?=(?P<kind>alias |\S+ alias\b)?)(?:alias )?{_ALIAS}(?: alias)?"
 
@@ -94,7 +99,8 @@ FORMS = (
     _form(
         "set up an alias speedy for opus",
         _MAKE,
-        rf"(?:up )?{A}alias:? (?:(?:called|named) )?{_ALIAS}{_IN_IT} (?:(?P<uses>{_RUNS_ON} )|{USES})?{_MODEL}{_ROUND}",
+        rf"(?:up )?{A}alias:? (?:(?:called|named) )?{_ALIAS}{_IN_IT}:? "
+        rf"(?:(?P<uses>{_RUNS_ON} )|{USES})?{_MODEL}{_ROUND}",
         wish.alias,
     ),
     _form(
@@ -106,27 +112,26 @@ FORMS = (
     _form(
         "add speedy as an alias for opus",
         f"{_MAKE} let",
-        rf"{_ALIAS} (?:as |be )?(?:an )?alias (?:for|of|to) {_MODEL}{_ROUND}",
+        rf"(?:up )?{_ALIAS} (?:as |be )?(?:an )?alias (?:for|of|to) {_MODEL}{_ROUND}",
         wish.alias,
     ),
-    _form("alias speedy to opus", "alias alias:", rf"{_ALIAS} (?:{USES})?{_MODEL}{_ROUND}", wish.alias),
+    _form("alias speedy to opus", "alias alias:", rf"{_ALIAS}:? (?:{USES})?{_MODEL}{_ROUND}", wish.alias),
     _form("alias opus as speedy", "alias", rf"{_MODEL} (?:called|named|as) {_ALIAS}{_ROUND}", wish.alias),
     _form(
         "switch my default model to opus",
         _SET,
-        rf"{MY_DEFAULT}{_IN_IT} (?:(?:over |back |from {NAME} )?to(?: be)?|as|=|be) "
-        rf"(?:the )?(?:model )?{_MODEL}{_ROUND}{_NOT}",
+        rf"{MY_DEFAULT}{_IN_IT} (?:(?:over |back )?{_FROM}to(?: be)?|as|=|be) {_IT}{_ROUND}{_NOT}",
         wish.default_to,
     ),
-    _form("set default opus", "set", rf"{MY_DEFAULT} {_MODEL}", wish.as_default),
-    _form("default to opus", "default default:", rf"(?:to |= ?|model |is )?{_MODEL}", wish.as_default),
+    _form("set default opus", "set make", rf"{MY_DEFAULT} {_IT}", wish.as_default),
+    _form("default to opus", "default default:", rf"(?:model )?(?:to |= |is )?{_MODEL}", wish.as_default),
     _form(
         "make opus the default",
-        "make set use choose pick",
-        rf"(?:the )?(?:model )?{_MODEL} (?:as |to be |be )?{MY_DEFAULT}{_ROUND}{_NOT}",
+        "make set use choose pick let",
+        rf"{_IT} (?:as |to be |be )?{MY_DEFAULT}{_ROUND}{_NOT}",
         wish.as_default,
     ),
-    _form("use opus by default", "use switch", rf"(?:to )?{_MODEL} (?:by|as) default", wish.as_default),
+    _form("use opus by default", "use switch", rf"(?:to )?{_IT} (?:by|as) default", wish.as_default),
     _form(
         "opus should be the default",
         "",
@@ -156,7 +161,7 @@ FORMS = (
     _form(
         "change the model of the alias quick to opus",
         _SET,
-        rf"(?:the )?model (?:of|for) {_THE_ALIAS} to {_MODEL}{_NOT}",
+        rf"(?:the )?model (?:of|for) {_THE_ALIAS} {_FROM}to {_MODEL}{_NOT}",
         wish.change_alias,
     ),
     _form(
@@ -168,7 +173,7 @@ FORMS = (
     _form(
         "make quick use opus",
         f"{_SET} let have point",
-        rf"{_THE_ALIAS} (?:to |at |(?:to )?(?:use |run |be )){_MODEL}{_NOT}",
+        rf"{_THE_ALIAS} (?:{_FROM}to |at |(?:to )?(?:use |run |be )){_MODEL}{_NOT}",
         wish.change_alias,
     ),
     _form("rename the alias quick to fast", "rename", rf"{_THE_ALIAS} to {_MODEL}", wish.rename_alias),

@@ -109,14 +109,18 @@ class Heard:
 
 
 def _points(name: str, config: Config) -> int:
-    known = [*config.models, *config.aliases]
-    if name in known or is_model_id(name):
+    if name in config.models or name in config.aliases or is_model_id(name):
         return 2
     looks_like_an_id = has_digit_and_letter(name) and "/" not in name
-    return 1 if looks_like_an_id or _is_near(name, [*known, *KNOWN_BACKENDS]) else 0
+    return 1 if looks_like_an_id or _is_near(name, _known(config)) else 0
+
+
+def _known(config: Config) -> list[str]:
+    return [*config.models, *config.aliases, *KNOWN_BACKENDS]
 
 
 def _is_near(name: str, known: Iterable[str]) -> bool:
+    """Whether a name is one of those known, or nearly one."""
     import difflib
 
     return bool(difflib.get_close_matches(name.casefold(), list(known), 1, cutoff=0.75))
@@ -207,9 +211,11 @@ def change_alias(heard: Heard) -> Wish | None:
         return Unclear(command) if heard.parts.get("kind") and sounds_known else None
     if heard.prompt is None and heard.parts.get("model") is None:
         return None
-    target = heard.config.aliases[model].model if model in heard.config.aliases else model
+    aliases = dict(heard.config.aliases)
+    target = aliases[model].model if model in aliases else model
     missing = None if heard.has(target) else AddModel(target)
-    if not (points := _points(target, heard.config)):
+    del aliases[name]  # that a name is like the alias's own tells nothing: "let docs use mkdocs"
+    if not (points := _points(target, dataclasses.replace(heard.config, aliases=aliases))):
         command = f"dispatch config alias {shlex.quote(name)} MODEL"
         return Unclear(command, f"unknown model `{target}`") if heard.parts.get("kind") else None
     points += 1 + bool(heard.parts.get("kind"))
@@ -243,7 +249,7 @@ def _default(heard: Heard, about: int) -> Wish | None:
         return None
     there = heard.has(name) or name in heard.config.aliases or not is_model_id(name)
     points = _points(name, heard.config)
-    if not points:
+    if points < _UNSURE and not _is_near(name, _known(heard.config)):
         return Unclear("dispatch config default MODEL", f"unknown model `{name}`") if about > 1 else None
     return _weighed(about + points, None if there else AddModel(name, backend), SetDefault(name))
 

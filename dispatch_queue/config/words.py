@@ -112,7 +112,7 @@ _OF_CONFIG = r"(?:dispatch )?(?:my )?config(?:uration)?: (.+)"
 _ITS = r"(?:\b(?:the|my) )?([^\s'\u2019]+)['\u2019]s (model|prompt|backend)\b"
 _LEAD = (
     r"(?:(?:[/@]?dispatch(?:-submit)?\b[:,]?(?!\s+config)|hey|hi|ok|okay|so|now|also|and|then|please|pls|kindly|just|lets"
-    r"|go ahead and|help me(?: to)?|(?:can|could|would|will) (?:you|we|u)|id like(?: you)?(?: to)?"
+    r"|go ahead and|help me(?: to)?|(?:can|could|would|will) (?:you|we|u|i)|id like(?: you)?(?: to)?"
     r"|i would like (?:you )?to|i (?:want|need)(?: you)?(?: to)?|you should|we should)[\s,:]+)+"
 )
 _TAIL = r"(?:[\s,]+(?:please|pls|thanks|thank you|thx|for me|(?:right )?now|instead|from now on|again|too|as well))+$"
@@ -140,7 +140,9 @@ def _plain(head: str) -> str:
     head = re.sub(_TAIL, "", head, flags=re.IGNORECASE).rstrip(" .!?,;:\u2026")
     head = re.sub(f"^{_LEAD}", "", head, flags=re.IGNORECASE)
     head = re.sub("^get rid of ", "remove ", head, flags=re.IGNORECASE)
-    head = re.sub(r"^(?:give me |have )?(?=an? .*\b(?:alias|agent)\b)", "add ", head, flags=re.IGNORECASE)
+    head = re.sub(
+        r"^(?:(?:give|create|make) me |have )?(?=an? .*\b(?:alias|agent)\b)", "add ", head, flags=re.IGNORECASE
+    )
     return with_whole_ids(head)
 
 
@@ -231,11 +233,11 @@ _BAD_MODEL = (
 )
 _BAD_ALIAS = (
     rf"(?:(?:add|create|make|define|set up|new) {A})?"
-    r"(?:alias:? (?:(?:called|named) )?(?P<alias>\S+(?: \S+){0,2}?)|(?P<name>\S+) alias)"
+    r"(?:alias:? (?:(?:called|named) )?(?P<alias>\S+|(?:(?<=called )|(?<=named ))\S+ \S+)|(?P<name>\S+) alias)"
     rf" (?:{USES})?(?P<model>{NAME})"
 )
 _PARTS = "models?|alias(?:es)?|agents?|default|back ?ends?|fallbacks?|limits?|slots?|prompts?|workers?|redis|notify"
-_OF_OTHERS = rf"(?:add|put|include)\b(?!.*\b(?:{_PARTS})\b)"
+_OF_OTHERS = rf"(?:add|put|include) (?!to\b)(?!.*\b(?:{_PARTS})\b)"
 _DIRECTED = r"^(?:use|using|have|let|ask|tell|with|dispatch) \S+ (?:to|and)\b"
 _EDITING = r"^(?:set|change|switch|make|update|edit|modify)\b"
 _CHANGING = r"^(?:add|remove|delete|set|change|switch|make|update|edit|modify|put|create)\b"

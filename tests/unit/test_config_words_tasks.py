@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from dispatch_queue.config.choose import Source, choose
-from dispatch_queue.config.schema import Model
+from dispatch_queue.config.schema import Alias, Model
 from dispatch_queue.config.words import read
 from tests.unit.test_config_words import CONFIG, SURE, understood
 
@@ -191,6 +191,12 @@ I want an alias for the git remote
 use x=>y arrow functions
 set the car's model to red
 set the audio codec to mp3 instead of aac
+make x86 the default
+use http2 by default
+default to utf8
+set the default model to None in forms.py
+make the default model configurable
+change the model from User to Account
 """.splitlines()
 
 
@@ -208,6 +214,15 @@ def test_a_task_that_names_no_model_is_for_the_default(text: str) -> None:
     assert (choice.model, choice.source) == ("opus", Source.DEFAULT)
 
 
+@pytest.mark.parametrize(
+    "text", ["let docs use mkdocs", "switch docs to docsify", "update the docs", "docs: add a page"]
+)
+def test_an_alias_that_is_an_everyday_word_makes_no_task_a_request(text: str) -> None:
+    config = dataclasses.replace(CONFIG, aliases={**CONFIG.aliases, "docs": Alias("sonnet")})
+
+    assert read(text, config) is None
+
+
 def test_the_tables_are_long_enough_to_say_something_of_precision() -> None:
-    assert len(SURE) >= 70
+    assert len(SURE) >= 100
     assert len(NAMING_MODELS) + len(NAMING_NONE) >= 140
