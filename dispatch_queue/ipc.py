@@ -6,6 +6,7 @@ the making (`*.tmp`, names with a leading dot) are not there yet; any other name
 
 import enum
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ LIMIT_FILES = 4 * LAST_NUMBER  # three for each number, and what is in the makin
 FOLDER = "ipc"
 DONE = "ipc/.done"
 NO_TEXT = "(no text)"
+EMPTY = "has no text"
 
 _NAME = re.compile(r"([0-9]{3})\.(question|answer|done)")
 
@@ -36,8 +38,8 @@ class Kind(enum.StrEnum):
 class Ipc:
     """One look at the folder. `foreign` names are escaped, so that they can be shown.
 
-    An answer that is too large is none, until whoever wrote it makes it shorter: `too_large` has its number. What else
-    cannot be read is `unreadable`, a name below the task's folder → why.
+    An answer that is too large, or has no text, is none until whoever wrote it mends that: `unread`, its number → why.
+    What else cannot be read is `unreadable`, a name below the task's folder → why.
     """
 
     questions: Mapping[int, str]
@@ -45,13 +47,17 @@ class Ipc:
     acknowledged: frozenset[int]
     done: bool
     foreign: tuple[str, ...]
-    too_large: frozenset[int] = frozenset()
+    unread: Mapping[int, str] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def open(self) -> tuple[int, ...]:
         """The numbers of the questions that have no answer, lowest first."""
         return tuple(sorted(self.questions.keys() - self.answers.keys()))
+
+    def why_unread(self, number: int) -> str:
+        """Why what stands there as the answer to question `number` is none; "" if it is one, or nothing is there."""
+        return self.unread.get(number) or self.unreadable.get(name_of(number, Kind.ANSWER), "")
 
     def check(self) -> None:
         """Raise UntrustedPath if something cannot be read."""
@@ -74,7 +80,7 @@ def look(base: Path, folder: str) -> Ipc:
     """
     found: dict[Kind, dict[int, str]] = {kind: {} for kind in Kind}
     foreign: list[str] = []
-    too_large: set[int] = set()
+    unread: dict[int, str] = {}
     unreadable: dict[str, str] = {}
     done = False
     for name in files.names(base, f"{folder}/{FOLDER}", limit=LIMIT_FILES):
@@ -92,19 +98,26 @@ def look(base: Path, folder: str) -> Ipc:
                 foreign.append(_escaped(name))
         except UntrustedPath as error:
             if match is not None and match[2] == Kind.ANSWER and isinstance(error, TooLarge):
-                too_large.add(int(match[1]))
+                unread[int(match[1])] = error.reason
             else:
                 unreadable[f"{FOLDER}/{name}"] = error.reason
+    # An answer without text is one that a person or a shell has only begun to write.
+    unread |= {number: EMPTY for number, text in found[Kind.ANSWER].items() if not text}
     return Ipc(
         questions={number: text or NO_TEXT for number, text in found[Kind.QUESTION].items()},
-        # An answer without text is one that a person or a shell has only begun to write.
         answers={number: text for number, text in found[Kind.ANSWER].items() if text},
         acknowledged=frozenset(found[Kind.DONE]),
         done=done,
         foreign=tuple(foreign),
-        too_large=frozenset(too_large),
+        unread=unread,
         unreadable=unreadable,
     )
+
+
+def put_aside(path: str) -> str:
+    """The command that makes room where something stands that cannot be read."""
+    quoted = shlex.quote(path)
+    return f"mv {quoted} {quoted}.rejected"
 
 
 def write_answer(base: Path, folder: str, number: int, text: str) -> None:
@@ -121,13 +134,12 @@ def write_answer(base: Path, folder: str, number: int, text: str) -> None:
     try:
         files.write(base, f"{folder}/{answer}", data, replace=False)
     except FileExistsError as error:
-        if number in look(base, folder).too_large:
-            import shlex
-
+        why = look(base, folder).why_unread(number)
+        if why:
             raise Refused(
-                f"question {number} of task `{task}` has an answer that is too large to be read",
+                f"question {number} of task `{task}` has an answer that is not read: it {why}",
                 state="answered",
-                hint=f"remove it, and answer again: rm {shlex.quote(str(base / folder / answer))}",
+                hint=f'{put_aside(str(base / folder / answer))} && dispatch answer {task} {number} "…"',
             ) from error
         raise Refused(
             f"question {number} of task `{task}` is answered already",

@@ -229,6 +229,8 @@ def publish_answer(store: Store, home: TaskDir, ref: Ref, number: int, *, clock:
         data = home.read(name)
     except (FileNotFoundError, UntrustedPath):  # it stood there a moment ago
         return False
+    if not data.strip():  # it is being written anew
+        return False
     while True:
         record = store.record(ref)
         if record is None or number not in record.questions:

@@ -67,8 +67,7 @@ class Card:
     standing: Standing
     plan: Plan | None = None
     questions: Mapping[int, str] = field(default_factory=dict)  # the open ones
-    too_large: frozenset[int] = frozenset()  # those of them that have an answer which is too large to be read
-    unreadable: Mapping[str, str] = field(default_factory=dict)  # as of Ipc
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # as of Ipc, with the answers to these that are unread
     broken: str = ""
     doing: Doing | None = None
     unserved: Unserved | None = None
@@ -109,20 +108,19 @@ def look(home: TaskDir) -> Card:
     except (DispatchError, OSError) as error:
         return Card(home, None, Standing(), broken=str(error))
     questions: dict[int, str] = {}
-    too_large: frozenset[int] = frozenset()
     unreadable: Mapping[str, str] = {}
     if not standing.final:
         try:
             seen = home.ipc()
             told = standing.questions
             questions = {n: seen.questions[n].strip() for n in seen.open if n in told or _is_settled(home, standing, n)}
-            too_large = seen.too_large & questions.keys()
-            unreadable = seen.unreadable
+            unread = {n: why for n in questions if (why := seen.why_unread(n))}
+            unreadable = {**seen.unreadable, **{ipc.name_of(n, ipc.Kind.ANSWER): why for n, why in unread.items()}}
         except UntrustedPath as error:
             unreadable = {ipc.FOLDER: error.reason}
         except OSError:
             questions = {}
-    return Card(home, task, standing, read_plan_or_none(home), questions, too_large, unreadable)
+    return Card(home, task, standing, read_plan_or_none(home), questions, unreadable)
 
 
 def _is_settled(home: TaskDir, standing: Standing, number: int) -> bool:

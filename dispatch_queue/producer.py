@@ -250,10 +250,9 @@ def question_to_answer(home: TaskDir, number: int | None) -> int:
     if number is not None:
         name = ipc.name_of(number, ipc.Kind.QUESTION)
         if name in seen.unreadable and number not in home.standing().questions:
-            path = shlex.quote(str(home.path / name))
             raise BadInput(
                 f"question {number} of task `{home.id}` cannot be read: it {seen.unreadable[name]}",
-                hint=f"look at it, and move it away: mv {path} {path}.rejected",
+                hint=f"look at it, and move it away: {ipc.put_aside(str(home.path / name))}",
             )
         return number
     if len(seen.open) == 1:

@@ -74,28 +74,34 @@ def command(card: Card, verb: str, rest: str = "") -> str:
 
 def answering(card: Card, number: int) -> str:
     """The command that answers a question, once what stands in its way is gone."""
-    answer = command(card, "answer", f'{number} "…"')
-    if number not in card.too_large:
-        return answer
-    return f"rm {shlex.quote(_shown(str(card.home.path / ipc.name_of(number, ipc.Kind.ANSWER))))} && {answer}"
+    answer, name = command(card, "answer", f'{number} "…"'), ipc.name_of(number, ipc.Kind.ANSWER)
+    return f"{_put_aside(card, name)} && {answer}" if name in card.unreadable else answer
 
 
 def unread(card: Card, number: int) -> list[str]:
-    """Why the answer that a question has is not taken."""
-    if number not in card.too_large:
-        return []
-    return [f"its answer is not read: it is larger than {ipc.ANSWER_LIMIT_BYTES} bytes"]
+    """Why what stands there as the answer to a question is not taken."""
+    why = card.unreadable.get(ipc.name_of(number, ipc.Kind.ANSWER))
+    return [f"its answer is not read: it {why}"] if why else []
 
 
 def unreadable(card: Card) -> list[str]:
-    """What of the questions and answers cannot be read, and what to do about each."""
+    """What else of the questions and answers cannot be read, and what to do about each."""
+    with_questions = {ipc.name_of(number, ipc.Kind.ANSWER) for number in card.questions}
+    others = sorted((name, why) for name, why in card.unreadable.items() if name not in with_questions)
     lines = []
-    for name, why in sorted(card.unreadable.items())[:_UNREADABLE]:
-        path = shlex.quote(_shown(str(card.home.path / name)))
-        way_out = f"look into {path}" if name == ipc.FOLDER else f"mv {path} {path}.rejected"
+    for name, why in others[:_UNREADABLE]:
+        way_out = f"look into {shlex.quote(_path(card, name))}" if name == ipc.FOLDER else _put_aside(card, name)
         lines += [f"{name} cannot be read: it {why}", way_out]
-    more = len(card.unreadable) - _UNREADABLE
+    more = len(others) - _UNREADABLE
     return lines + ([f"and {more} more"] if more > 0 else [])
+
+
+def _path(card: Card, name: str) -> str:
+    return _shown(str(card.home.path / name))
+
+
+def _put_aside(card: Card, name: str) -> str:
+    return ipc.put_aside(_path(card, name))
 
 
 def attention(card: Card) -> list[str]:

@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -541,22 +541,47 @@ def test_a_question_that_cannot_be_read_hides_no_other_one(box: Project) -> None
     assert [path.stat().st_size for path in forged.parent.glob("002.question.rejected-*")] == [70_000]
 
 
-def test_an_answer_by_hand_that_is_too_large_is_told_with_the_way_out(box: Project) -> None:
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda at: at.write_text("x" * 70_000), "is larger than 65536 bytes"),
+        (Path.touch, "has no text"),
+        (lambda at: at.symlink_to("nowhere"), "is a link, not a file"),
+        (Path.mkdir, "is not a regular file"),
+    ],
+)
+def test_an_answer_by_hand_that_is_none_is_told_with_the_way_out(
+    box: Project, make: Callable[[Path], None], why: str
+) -> None:
     task = submit(box, "--question-timeout", "1", items=("ask: which?",))
     await_state(box, task, State.PARKED)
     by_hand = box.task(task) / "ipc/001.answer"
-    by_hand.write_text("x" * 70_000)
+    make(by_hand)
 
-    for words in (["ls"], ["show", task], ["status", task], ["questions"]):
-        told = box.run(*words).stdout
-        assert "its answer is not read: it is larger than 65536 bytes" in told, words
-        assert f'rm {by_hand} && dispatch answer {task} 1 "…"' in told, words
+    way_out = f"mv {by_hand} {by_hand}.rejected && dispatch answer {task} 1"
+    for words in (["ls"], ["show", task], ["status", task], ["questions"], ["wait", task]):
+        told = box.run(*words, check=False).stdout
+        assert f"its answer is not read: it {why}" in told, words
+        assert f'{way_out} "…"' in told, words
     refused = box.run("answer", task, "this", check=False)
-    assert f"rm {by_hand}" in refused.stderr
-    by_hand.unlink()
+    assert f"an answer that is not read: it {why}" in refused.stderr
+    assert f'{way_out} "…"' in refused.stderr
+    by_hand.rename(f"{by_hand}.rejected")
     box.run("answer", task, "this")
 
     await_state(box, task, State.DONE)
+
+
+def test_an_answer_by_hand_that_is_empty_at_first_is_taken_when_it_has_text(box: Project) -> None:
+    task = submit(box, "--question-timeout", "1", items=("ask: which?",))
+    await_state(box, task, State.PARKED)
+    with (box.task(task) / "ipc/001.answer").open("w") as by_hand:
+        assert "it has no text" in box.run("ls").stdout
+        assert state_of(box, task) is State.PARKED
+        by_hand.write("this\n")
+
+    await_state(box, task, State.DONE)
+    assert copy_of(box, task).ipc().answers == {1: "this"}
 
 
 def test_an_answer_by_hand_that_is_too_large_does_not_fail_an_agent_that_works(box: Project, gate: Gate) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -146,16 +147,32 @@ def test_links_folders_and_large_files_are_unreadable_and_hide_nothing_else(
         at.rmdir() if at.is_dir() and not at.is_symlink() else at.unlink()
 
 
-def test_an_answer_that_is_too_large_is_none_and_told(tmp_path: Path, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda at: at.write_bytes(b"x" * (ipc.ANSWER_LIMIT_BYTES + 1)), "is larger than 65536 bytes"),
+        (Path.touch, "has no text"),
+        (lambda at: at.write_text(" \n"), "has no text"),
+        (lambda at: at.symlink_to("nowhere"), "is a link, not a file"),
+        (Path.mkdir, "is not a regular file"),
+    ],
+)
+def test_what_is_no_answer_is_told_and_an_answer_refused_with_the_command_that_mends_it(
+    tmp_path: Path, folder: Path, make: Callable[[Path], None], why: str
+) -> None:
     (folder / "001.question").touch()
-    (folder / "001.answer").write_bytes(b"x" * (ipc.ANSWER_LIMIT_BYTES + 1))
+    at = folder / "001.answer"
+    make(at)
 
     seen = ipc.look(tmp_path, TASK)
 
-    assert (seen.open, seen.answers, seen.too_large) == ((1,), {}, {1})
-    with pytest.raises(Refused, match="too large to be read") as caught:
+    assert (seen.open, seen.answers, seen.why_unread(1)) == ((1,), {}, why)
+    with pytest.raises(Refused, match=f"has an answer that is not read: it {why}") as caught:
         ipc.write_answer(tmp_path, TASK, 1, "yes")
-    assert caught.value.hint == f"remove it, and answer again: rm {folder}/001.answer"
+    assert caught.value.hint == f'mv {at} {at}.rejected && dispatch answer fix-bug 1 "…"'
+    at.rename(f"{at}.rejected")
+    ipc.write_answer(tmp_path, TASK, 1, "yes")
+    assert ipc.look(tmp_path, TASK).answers == {1: "yes"}
 
 
 def test_a_folder_that_is_a_link_is_refused(tmp_path: Path, folder: Path) -> None:

@@ -57,13 +57,15 @@ odd             broken  0/0    ?      -        ?
     )
 
 
-def test_an_answer_that_is_too_large_is_told_with_the_way_out() -> None:
-    assert render.attention(dataclasses.replace(ASKING, too_large=frozenset({3}))) == [
+def test_an_answer_that_is_not_read_is_told_once_with_the_way_out() -> None:
+    at = f"{BASE}/.dispatch/tasks/migrate-orders/ipc/003.answer"
+
+    assert render.attention(dataclasses.replace(ASKING, unreadable={"ipc/003.answer": "has no text"})) == [
         "question 2: which database should the migration target?",
         'dispatch answer migrate-orders 2 "…"',
         "question 3: and when?",
-        "its answer is not read: it is larger than 65536 bytes",
-        f'rm {BASE}/.dispatch/tasks/migrate-orders/ipc/003.answer && dispatch answer migrate-orders 3 "…"',
+        "its answer is not read: it has no text",
+        f'mv {at} {at}.rejected && dispatch answer migrate-orders 3 "…"',
     ]
 
 
