@@ -15,6 +15,7 @@ from dispatch_queue.cli.render import (
     checklist,
     command,
     line,
+    silence,
     summary,
     unread,
     unreadable,
@@ -52,7 +53,8 @@ def page(
         for tried in attempts:
             running = card.standing.state in HELD and tried.attempt == card.standing.attempt
             first, *more = attempts_in_words.words(tried, now, running=running)
-            lines += [f"  {first}", *(f"     {text}" for text in [*more, *(activity(card, now) if running else [])])]
+            more += [*activity(card, now), *silence(card)] if running else []
+            lines += [f"  {first}", *(f"     {text}" for text in more)]
     if warnings:
         told = (f"attempt {one.attempt}, {age(one.at, now)} ago: {line(one.text, PAGE)}" for one in warnings)
         lines += ["", "warnings", *(f"  {text}" for text in told)]

@@ -116,8 +116,8 @@ def attention(card: Card) -> list[str]:
         return lines + unreadable(card)
     if card.unreadable:
         return unreadable(card)
-    if standing.quiet and standing.state is State.RUNNING:
-        return [f"quiet: {line(standing.quiet)}", command(card, "logs")]
+    if silence(card):
+        return [*silence(card), command(card, "logs")]
     if standing.state is State.FAILED:
         return [line(standing.reason), command(card, "show")]
     if standing.state in (State.WAITING, State.QUEUED):
@@ -134,6 +134,12 @@ def warned(card: Card) -> list[str]:
 def activity(card: Card, now: datetime) -> list[str]:
     """What a running agent does, and for how long it has said nothing else; nothing while that is not known."""
     return [f"{line(card.doing.text)} ({age(card.doing.since, now)})"] if card.doing else []
+
+
+def silence(card: Card) -> list[str]:
+    """The evidence that a running agent does nothing."""
+    standing = card.standing
+    return [f"quiet: {line(standing.quiet)}"] if standing.quiet and standing.state is State.RUNNING else []
 
 
 def where(card: Card) -> str:

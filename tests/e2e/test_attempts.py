@@ -110,6 +110,7 @@ def test_a_quiet_agent_is_shown_as_such_with_the_evidence_and_goes_on(own_house:
     # It may be called quiet before it has printed its first line, which ends that for a while.
     said = "quiet: no output and no change of the plan"
     wait_for(lambda: said in own_house.run("ls").stdout, "the agent to be called quiet")
+    wait_for(lambda: said in own_house.run("show", task).stdout, "the page to say so")
 
     pipe.write_text("go on")
     await_state(own_house, task, S.DONE)

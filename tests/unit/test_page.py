@@ -188,6 +188,12 @@ def test_the_page_of_a_task_that_ended_names_its_output(tmp_path: Path) -> None:
     assert lines[-2:] == ["next", "  dispatch logs migrate-orders"]
 
 
+def test_the_page_of_a_running_task_tells_that_its_agent_is_quiet() -> None:
+    lines = page(card(standing={"quiet": "no output for 600 s"}), [Attempt(1)], [], NOW)
+
+    assert lines[lines.index("attempts") + 1 :][:2] == ["  1. running", "     quiet: no output for 600 s"]
+
+
 def test_the_page_tells_the_warnings_whole() -> None:
     told = Warned(2, "2026-11-23T11:55:00.000Z", f"so it ran with {'x' * 300}")
 
