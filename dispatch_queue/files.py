@@ -16,6 +16,8 @@ from pathlib import Path
 
 from dispatch_queue.errors import TooLarge, UntrustedPath
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: the disk is
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_FOLDER = (errno.ELOOP, errno.ENOTDIR)
 _NO_FILE = (errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP)  # a folder; a socket on Linux and on macOS

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from dispatch_queue import files, ids
-from dispatch_queue.errors import BadInput, UntrustedPath
+from dispatch_queue.errors import BadInput, DispatchError, UntrustedPath
 from dispatch_queue.home import dispatch_home
 
 RECORD: Final = ".dispatch"
@@ -116,7 +116,8 @@ def renew(project: Project, home: Path) -> Project:
 def ensure(project: Project, home: Path | None = None) -> Project:
     """Make the project's `.dispatch/tasks`, give it an id, and hide `.dispatch/` from git. May be called again.
 
-    Two at once agree on one id. Raises BadInput, with nothing made, where the project cannot be written to.
+    Two at once agree on one id. Raises BadInput, with nothing made, where the project cannot be written to, and
+    DispatchError where the disk is full.
     """
     path = project.path
     made = [path / name for name in (_TASKS, RECORD) if not os.path.lexists(path / name)]
@@ -149,15 +150,18 @@ def put_back(path: Path, project_id: str) -> None:
         files.write(path, _PROJECT, f"id: {project_id}\n".encode(), replace=False)
 
 
-def _unusable(path: Path, error: OSError | UntrustedPath) -> BadInput:
+def _unusable(path: Path, error: OSError | UntrustedPath) -> DispatchError:
     if isinstance(error, UntrustedPath):
         return BadInput(
             f"cannot keep tasks in {path}: {error}", hint=f"move {path / error.name} away; it must be a real folder"
         )
     where = error.filename2 or error.filename
     what = f" ({where})" if isinstance(where, str) else ""
+    said = f"cannot keep tasks in {path}: {error.strerror or error}{what}"
+    if error.errno in files.FULL:
+        return DispatchError(said, hint="free some space, and submit again; nothing was kept")
     return BadInput(
-        f"cannot keep tasks in {path}: {error.strerror or error}{what}",
+        said,
         hint=f"make {path} writable for this user, or submit from a checkout that is: `git clone {path} …`",
     )
 

@@ -158,7 +158,8 @@ def _entries_in(data: bytes) -> Iterator[Entry]:
 def create(base: Path, task: Task, plan_bytes: bytes, first: Entry) -> TaskDir:
     """Make a task's directory whole or not at all.
 
-    Raises FileExistsError when the id is taken, BadInput when the project cannot be written.
+    Raises FileExistsError when the id is taken, BadInput when the project cannot be written, DispatchError when the
+    disk is full.
     """
     home = TaskDir(base, task.id)
     making = f"{TASKS}/.{task.id}.{os.getpid()}.making"
@@ -181,7 +182,8 @@ def create(base: Path, task: Task, plan_bytes: bytes, first: Entry) -> TaskDir:
 def create_all(base: Path, made: Sequence[tuple[Task, bytes, Entry]]) -> list[TaskDir]:
     """Make the directories of many tasks, in their order; all of them, or none where one cannot be made.
 
-    Raises FileExistsError when an id is taken, BadInput when the project cannot be written.
+    Raises FileExistsError when an id is taken, BadInput when the project cannot be written, DispatchError when the
+    disk is full.
     """
     homes = [TaskDir(base, task.id) for task, _, _ in made]
     staged = {home: f"{TASKS}/.{home.id}.{os.getpid()}.making" for home in homes}
@@ -212,11 +214,11 @@ def _stage(base: Path, making: str, task: Task, plan_bytes: bytes, first: Entry)
         files.write(base, f"{making}/{name}", data)
 
 
-def _unwritable(base: Path, error: OSError) -> BadInput:
-    return BadInput(
-        f"cannot write the task to {base / TASKS}: {error.strerror}",
-        hint="free some space, or make the folder writable, and submit again; nothing was kept",
-    )
+def _unwritable(base: Path, error: OSError) -> DispatchError:
+    said = f"cannot write the task to {base / TASKS}: {error.strerror}"
+    if error.errno in files.FULL:
+        return DispatchError(said, hint="free some space, and submit again; nothing was kept")
+    return BadInput(said, hint="make the folder writable, and submit again; nothing was kept")
 
 
 def put_aside_leftover(home: TaskDir) -> bool:
