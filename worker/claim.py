@@ -13,6 +13,7 @@ from dispatch_queue.clock import stamp
 from dispatch_queue.config.load import load
 from dispatch_queue.errors import BadConfig, ClaimLost, DispatchError, Refused, StoreDown
 from dispatch_queue.home import actor
+from dispatch_queue.mirror import sync
 from dispatch_queue.record import NewerFormat, Ref, Task, current
 from dispatch_queue.states import Event, FailReason, State
 from dispatch_queue.taskdir import TaskDir
@@ -53,7 +54,10 @@ def answer(services: "Services", ref: Ref) -> None:
         return
     task = None
     try:
-        task = current(home.task(), home.standing())
+        standing = home.standing()
+        if standing.seq < record.seq:  # a retry may have changed the model
+            standing = sync(services.store, home, ref)
+        task = current(home.task(), standing)
     except NewerFormat as error:
         log.warning("%s is left alone: %s", ref, error, extra={"action": "newer_format"})
         space.delay(services.store, record, str(error), at=stamp(services.clock.now()))

@@ -158,6 +158,20 @@ def test_an_attempt_that_begins_before_its_retry_is_in_the_files_has_the_caps_of
     assert desk.record(ref).state is State.DONE
 
 
+def test_an_attempt_that_begins_before_its_retry_is_in_the_files_counts_for_the_limits_of_its_new_model(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(claim, "limits_for", lambda limits, task, host: counted.append(task.model) or [])
+    ref = desk.submit("first: `false`")
+    claim.answer(desk.services, ref)
+
+    again.retry(desk.services.store, desk.home(ref), ref, model=("quick", "shell", ""))
+    claim.answer(desk.services, ref)
+
+    assert counted == ["shell", "quick"]
+
+
 def test_a_claim_whose_answer_was_lost_with_redis_is_taken_up_and_costs_no_try(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
