@@ -24,7 +24,7 @@ from dispatch_queue.cli.model import (
     startable,
 )
 from dispatch_queue.cli.standing import Here
-from dispatch_queue.cli.submit import SUBMIT_SEQ, fallback, isolation, read_names, read_plan
+from dispatch_queue.cli.submit import SUBMIT_SEQ, fallback, isolation, read_names, read_plan, sent_there
 from dispatch_queue.config.choose import Choice, Source
 from dispatch_queue.config.schema import SHELL
 from dispatch_queue.errors import BadInput, DispatchError, Exit
@@ -43,7 +43,7 @@ def submit_file(here: Here, name: str, options: dict[str, Any]) -> int:
     asked = batch.parse(_read(name), shown)
     is_new = False
     if any(one.text("model") != SHELL for one in asked) and options["model"] != SHELL:
-        is_new = first_run_if_new(here)
+        is_new = first_run_if_new(here, dry_run=options["dry_run"])
     choices = _Choices(Models(here), options["model"])
     folder = Path.cwd() if name == "-" else (Path.cwd() / name).parent
 
@@ -66,7 +66,8 @@ def submit_file(here: Here, name: str, options: dict[str, Any]) -> int:
     if unreachable is not None:
         if not options["as_json"]:
             click.echo(f"error: {unreachable.message}", err=True)
-            click.echo("The tasks are kept in their files; `dispatch rebuild` sends them.", err=True)
+            then = sent_there(unreachable) or "`dispatch rebuild` sends them"
+            click.echo(f"The tasks are kept in their files; {then}.", err=True)
         return Exit.UNREACHABLE
     unserved.say(here, [one for one in sent if one.created])
     if follows:

@@ -150,9 +150,15 @@ def _missing(config: Config, backend: str) -> str | None:
     return program if program and looked_up and shutil.which(program) is None else None
 
 
-def first_run_if_new(here: Here) -> bool:
-    """Without a config file: look for agent CLIs and write one. Whether somebody was asked for the default."""
+def first_run_if_new(here: Here, *, dry_run: bool = False) -> bool:
+    """Without a config file: look for agent CLIs and write one; for a `dry_run` it is only taken for there.
+
+    Whether somebody was asked for the default.
+    """
     if os.path.lexists(here.home / "config.yaml") or os.environ.get("DISPATCH_TASK_ID"):
+        return False
+    if dry_run:
+        _suppose_first_run(here)
         return False
     from dispatch_queue.cli.config import ask_default
     from dispatch_queue.config.firstrun import first_run
@@ -162,3 +168,16 @@ def first_run_if_new(here: Here) -> bool:
     for said in ran.said:
         click.echo(said, err=True)
     return ask is not None and ran.written is not None
+
+
+def _suppose_first_run(here: Here) -> None:
+    from dispatch_queue.config.firstrun import propose
+    from dispatch_queue.config.load import shown
+    from dispatch_queue.config.machine import Machine
+    from dispatch_queue.config.parse import parse
+
+    made = propose(Machine())
+    said = [f"Without --dry-run {shown(here.home)} is written, with `{made.default}` as the default."]
+    for text in [*made.said, *(said if made.text is not None else [])]:
+        click.echo(text, err=True)
+    here.suppose(parse(made.text or "", shown(here.home)).config)

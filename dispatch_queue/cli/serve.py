@@ -7,7 +7,7 @@ from datetime import timedelta
 import click
 
 from dispatch_queue.cli.standing import Here
-from dispatch_queue.errors import Exit
+from dispatch_queue.errors import DispatchError, Exit
 from dispatch_queue.home import run_folder
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
@@ -27,6 +27,10 @@ def up(slots: int | None) -> int:
         click.echo("  dispatch worker", err=True)
         return Exit.DONE
     started = embedded.up(here.home, slots=slots or here.config.worker.slots)
+    if embedded.going_down(here.home):
+        raise DispatchError(
+            "`dispatch down` is under way: server and worker end", hint="dispatch up  # when it has ended"
+        )
     here.reconcile()
     click.echo(f"server: {'started' if started.server else 'was running'}")
     click.echo(f"worker: {'started' if started.worker else 'was running'}")

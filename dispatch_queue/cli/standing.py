@@ -1,6 +1,7 @@
 """Where a command stands: its home, its project, its tasks, its way to Redis."""
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,10 @@ class Here:
                 click.echo(f"note: {notice}", err=True)
             self._config = loaded.config
         return self._config
+
+    def suppose(self, config: "Config") -> None:
+        """Go by a configuration that stands in no file; its Redis is the real one."""
+        self._config = dataclasses.replace(config, redis=self.config.redis)
 
     def store(self, *, start: bool = True, worker: bool = True) -> "Store":
         """The store; with no Redis configured our own server and worker are started if need be.

@@ -94,7 +94,7 @@ def read_names(names: tuple[str, ...], base: Path, folder: Path) -> tuple[str, .
     type=click.IntRange(1, 100),
     default=3,
     show_default=True,
-    help="Before the task fails; not after a --timeout.",
+    help="Before the task fails. After a --timeout there is none, after the first failed --verify always one more.",
 )
 @click.option(
     "--question-timeout",
@@ -127,7 +127,7 @@ def submit(words: tuple[str, ...], items: tuple[str, ...], plan_name: str | None
         return submit_file(here, options["file_name"], options)
     if not (items or plan_name or options["title"] or options["name"]) and (not words or prompt in _WARM_UP):
         return _warm_up(here, options["as_json"])
-    asked = options["model"] != SHELL and first_run_if_new(here)
+    asked = options["model"] != SHELL and first_run_if_new(here, dry_run=options["dry_run"])
     if is_likely_about_config(prompt, [*here.config.models, *here.config.aliases]) and not _is_surely_a_task():
         from dispatch_queue.cli.in_words import carry_out
 
@@ -293,6 +293,13 @@ def _send(here: Here, sent: Submitted) -> DispatchError | None:
     return None
 
 
+def sent_there(error: DispatchError) -> str:
+    """Who tells a Redis of what is kept in files, where another Redis than this command's has the tasks; else ""."""
+    from dispatch_queue.binding import OtherRedis
+
+    return f"what uses {error.url} sends it there" if isinstance(error, OtherRedis) else ""
+
+
 def _report(
     here: Here,
     sent: Submitted,
@@ -330,8 +337,8 @@ def _report(
     if unreachable is not None:
         click.echo(f"error: {unreachable.message}", err=True)
         click.echo(f"The task `{task.id}` is kept in {sent.home.path};", err=True)
-        own = here.config.redis.url is None
-        then = "`dispatch up` sends it" if own else "the next `dispatch` command here sends it when Redis answers"
+        own = "`dispatch up` sends it" if here.config.redis.url is None else ""
+        then = sent_there(unreachable) or own or "the next `dispatch` command here sends it when Redis answers"
         click.echo(f"{then}.", err=True)
         if unreachable.hint:
             click.echo(f"\nhint: {unreachable.hint}", err=True)

@@ -291,6 +291,20 @@ def test_a_dry_run_adds_no_model(box: Sandbox) -> None:
     assert (box.home / "config.yaml").read_text() == CONFIG
 
 
+@pytest.mark.parametrize("way", ["prompt", "file"])
+def test_a_dry_run_before_the_first_run_goes_by_what_that_would_find_and_writes_nothing(box: Sandbox, way: str) -> None:
+    (box.home / "config.yaml").unlink()
+    tasks = box.folder / "tasks.yaml"
+    tasks.write_text("- {prompt: fix it, model: gpt-5.9}\n")
+
+    done = say(box, *(["use gpt-5.9 to fix it"] if way == "prompt" else ["-f", str(tasks)]), "--dry-run")
+
+    assert "using gpt-5.9" in done.stdout
+    assert f"Without --dry-run {box.home}/config.yaml is written, with `" in done.stderr
+    assert list(box.home.iterdir()) == []
+    assert nothing_was_dispatched(box)
+
+
 def test_tasks_of_a_file_may_name_unknown_models(box: Sandbox) -> None:
     (box.project / "tasks.yaml").write_text(
         "- {prompt: use gpt-5.9 to plan it, hold: true}\n- {prompt: do it, hold: true}"

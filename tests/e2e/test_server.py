@@ -360,13 +360,16 @@ def test_while_a_worker_runs_no_other_redis_gets_the_tasks_of_its_home(
     await_state(box, task, S.RUNNING)
     there = {"DISPATCH_REDIS_URL": redis_url}
 
-    submitted = box.run("submit", "-m", "shell", "--item", "`true`", check=False, env=there)
+    submitted = box.run("submit", "-m", "shell", "--name", "sent", "--item", "`true`", check=False, env=there)
     worker = Background(COMMANDS[command], env=box.env | there, cwd=box.project).wait()
 
     for refused in (submitted, worker):
         assert refused.code != 0
         assert "uses another Redis now" in refused.stderr
         assert f"unix://{box.home}/run/redis.sock" in refused.stderr
+    assert f"what uses unix://{box.home}/run/redis.sock" in submitted.stderr
+    assert "`dispatch up` sends" not in submitted.stderr
+    await_state(box, "sent", S.DONE)
     assert box.run("ls", env=there).stdout.count("running") == 1
     gate.open()
     await_state(box, task, S.DONE)

@@ -130,6 +130,9 @@ def test_a_task_submitted_while_down_is_under_way_says_so(box: Sandbox, gate: Ga
     sent = box.run("submit", "-m", "shell", "-i", "Work: `true`", "--name", "t")
 
     assert "note: it stays queued: `dispatch down` is under way\n\nhint: dispatch up" in sent.stderr
+    up = box.run("up", check=False)
+    assert (up.code, up.stdout) == (1, "")
+    assert "error: `dispatch down` is under way" in up.stderr
     gate.open()
     assert down.wait().code == 0
     assert "no live worker on" in box.run("show", "t").stdout
