@@ -22,6 +22,7 @@ FOLDER = "ipc"
 DONE = "ipc/.done"
 NO_TEXT = "(no text)"
 EMPTY = "has no text"
+NOT_FOR_YOU = "may not be read by this user"
 
 _NAME = re.compile(r"([0-9]{3})\.(question|answer|done)")
 
@@ -38,7 +39,8 @@ class Kind(enum.StrEnum):
 class Ipc:
     """One look at the folder. `foreign` names are escaped, so that they can be shown.
 
-    An answer that is too large, or has no text, is none until whoever wrote it mends that: `unread`, its number → why.
+    An answer that is too large, has no text or may not be read is none until whoever wrote it mends that: `unread`, its
+    number → why.
     What else cannot be read is `unreadable`, a name below the task's folder → why.
     """
 
@@ -96,11 +98,17 @@ def look(base: Path, folder: str) -> Ipc:
                     found[kind][number] = text
             elif not name.startswith(".") and not name.endswith(".tmp"):
                 foreign.append(_escaped(name))
-        except UntrustedPath as error:
-            if match is not None and match[2] == Kind.ANSWER and isinstance(error, TooLarge):
+        except TooLarge as error:
+            if match is not None and match[2] == Kind.ANSWER:
                 unread[int(match[1])] = error.reason
             else:
                 unreadable[f"{FOLDER}/{name}"] = error.reason
+        except UntrustedPath as error:
+            unreadable[f"{FOLDER}/{name}"] = error.reason
+        except PermissionError:
+            if match is None or match[2] != Kind.ANSWER:
+                raise
+            unread[int(match[1])] = NOT_FOR_YOU
     # An answer without text is one that a person or a shell has only begun to write.
     unread |= {number: EMPTY for number, text in found[Kind.ANSWER].items() if not text}
     return Ipc(

@@ -288,6 +288,21 @@ def test_answers_to_two_questions_at_once_are_both_taken(far: Job) -> None:
     assert (far.record.state, far.record.questions, far.tickets()) == (S.QUEUED, (), 2)
 
 
+def test_an_answer_that_is_empty_while_it_is_written_anew_is_sent_when_it_has_text(far: Job) -> None:
+    far.claim()
+    far.ask(1)
+    far.sync()
+    answer_by_hand(far, 1, "")
+
+    assert not publish_answer(far.store, far.home, far.ref, 1)
+    assert far.record.questions == (1,)
+
+    answer_by_hand(far, 1, "this\n")
+    push(far.store, far.home, far.ref)
+    assert far.record.questions == ()
+    assert far.store.pull(far.ref, 0).files["ipc/001.answer"] == b"this\n"
+
+
 def test_a_second_answer_is_not_taken_by_anybody(far: Job) -> None:
     far.claim()
     far.ask(1)

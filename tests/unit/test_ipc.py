@@ -1,5 +1,6 @@
 """Questions and answers as files: what is seen, what is not opened, and that only one answer wins."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch_queue import ipc
+from dispatch_queue import files, ipc
 from dispatch_queue.errors import BadInput, Exit, Refused, UntrustedPath
 from dispatch_queue.ipc import Ipc, Kind
 
@@ -173,6 +174,25 @@ def test_what_is_no_answer_is_told_and_an_answer_refused_with_the_command_that_m
     at.rename(f"{at}.rejected")
     ipc.write_answer(tmp_path, TASK, 1, "yes")
     assert ipc.look(tmp_path, TASK).answers == {1: "yes"}
+
+
+def test_an_answer_that_belongs_to_somebody_else_hides_no_question(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "001.question").write_text("which?")
+    (folder / "001.answer").write_text("this")
+    read = files.read
+
+    def of_another_user(base: Path, name: str, *, limit_bytes: int) -> bytes:
+        if name.endswith(".answer"):
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+        return read(base, name, limit_bytes=limit_bytes)
+
+    monkeypatch.setattr(files, "read", of_another_user)  # whoever runs the tests may be root
+    seen = ipc.look(tmp_path, TASK)
+
+    assert (seen.questions, seen.open, seen.answers) == ({1: "which?"}, (1,), {})
+    assert seen.why_unread(1) == "may not be read by this user"
 
 
 def test_a_folder_that_is_a_link_is_refused(tmp_path: Path, folder: Path) -> None:
