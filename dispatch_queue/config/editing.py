@@ -195,6 +195,10 @@ class _Draft:
             model and not (isinstance(entry, dict) and entry == {"backend": name})
         ):
             raise BadInput(f"there is {seen(name)} already", hint="give the agent another name; dispatch config show")
+        known = _known(name, KNOWN_BACKENDS)
+        if known or (not model and {"backend": name} in self._names("models").values()):
+            hint = f"give the agent another name, or edit `backends.{known or name}.command` in {self.shown}"
+            raise BadInput(f"`{known or name}` is the backend of other models", hint=hint)
         present = self._names("backends").get(name)
         if model and isinstance(present, dict) and present.get("command") == command:
             self.said.append(f"Agent `{name}` is there already.")

@@ -227,8 +227,12 @@ def rename_alias(heard: Heard) -> Wish | None:
     present = heard.config.aliases.get(name)
     if present is None:
         return None
-    edits = AddAlias(new, present.model, present.prompt), RemoveAlias(name)
-    return Changes(edits, sure=bool(heard.parts.get("kind")))
+    if new in heard.config.aliases:
+        command = f"dispatch config alias {shlex.quote(new)} --remove  # first, if it may go; else take another name"
+        return Unclear(command, f"there is an alias `{new}` already")
+    default = SetDefault(new) if heard.config.default == name else None
+    added = AddAlias(new, present.model, present.prompt)
+    return _weighed(_UNSURE + bool(heard.parts.get("kind")), added, default, RemoveAlias(name))
 
 
 def remove(heard: Heard) -> Wish | None:

@@ -25,6 +25,7 @@ aliases:
     model: opus
     prompt: Think first.
 """
+OWN = "backends:\n  mine: {command: mine}\nmodels:\n  fast: {backend: mine}\n"
 NOWHERE = ""  # a PATH without a CLI
 
 
@@ -107,6 +108,14 @@ def test_an_agent_can_be_given_another_command() -> None:
 )
 def test_an_agent_that_could_not_be_used_is_refused(agent: AddAgent, why: str) -> None:
     assert why in refused(agent).message
+
+
+@pytest.mark.parametrize(("name", "text"), [("claude", FILE), ("Codex", FILE), ("mine", OWN), ("cursor", "")])
+def test_an_agent_is_not_named_as_a_backend_of_other_models(name: str, text: str) -> None:
+    error = refused(AddAgent(name, "mycli --yes"), text=text)
+
+    assert error.message == f"`{name.casefold()}` is the backend of other models"
+    assert f"another name, or edit `backends.{name.casefold()}.command` in config.yaml" in str(error.hint)
 
 
 def test_what_is_there_already_changes_nothing() -> None:

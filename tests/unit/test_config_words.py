@@ -1,5 +1,6 @@
 """Which sentences are requests about the configuration, what they ask for, and which are tasks."""
 
+import dataclasses
 import time
 
 import pytest
@@ -28,6 +29,7 @@ CONFIG = Config(
 )
 FAST = AddAlias("fast", "haiku")
 SCOUT = AddAlias("scout", "haiku")
+TAKEN = "there is an alias `reviewer` already"
 OWASP = "You are a security reviewer. Focus on OWASP Top 10\nvulnerabilities: auth flaws, and injection."
 
 
@@ -274,12 +276,27 @@ def test_what_is_not_understood_gets_the_nearest_command(text: str, command: str
         ("set the default to nosuch", "default MODEL", "unknown model `nosuch`"),
         ("set the default to utf8", "default MODEL", "unknown model `utf8`"),
         ("config: set the default to 8080", "default MODEL", "unknown model `8080`"),
+        *(
+            (text, "alias reviewer --remove  # first, if it may go; else take another name", TAKEN)
+            for text in ("rename the alias quick to reviewer", "rename quick to Reviewer")
+        ),
         ("add model $(id) via cursor", "add-model MODEL --backend cursor", "not a model id: `$(id)`"),
         ("add model foo;rm -rf / via cursor", "add-model MODEL --backend cursor", "not a model id: `foo;rm -rf /`"),
     ],
 )
 def test_a_plain_request_with_a_wrong_name_is_told_what_is_wrong(text: str, command: str, reason: str) -> None:
     assert understood(text) == Unclear(f"dispatch config {command}", reason)
+
+
+def test_an_alias_that_is_renamed_stays_the_default() -> None:
+    config = dataclasses.replace(CONFIG, default="quick")
+
+    edits = AddAlias("fast", "sonnet", "Be brief."), SetDefault("fast"), RemoveAlias("quick")
+    assert read("rename the alias quick to fast", config) == Changes(edits, sure=True)
+
+
+def test_an_alias_is_not_renamed_to_itself() -> None:
+    assert isinstance(understood("rename the alias quick to Quick"), Unclear)
 
 
 def test_what_is_added_to_a_configuration_but_no_model_may_be_meant_for_another_program() -> None:
