@@ -1,12 +1,13 @@
 """Secrets of the environment stay out of all that is written, shown or sent: masked by value where text comes in."""
 
 import itertools
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Final
 from urllib.parse import unquote, urlsplit
+
+from worker.spelling import Spelling, before_cut_escape
 
 # A word of a variable's name that tells of a secret: at a word's end, as in PGPASSWORD, where no ordinary word ends so.
 _SECRET_WORD: Final = re.compile(
@@ -20,22 +21,38 @@ SHORTEST: Final = 8  # characters; a shorter value is found in ordinary words
 
 
 class Masker:
-    """Knows the secrets of an environment: values of variables named like one, and passwords in addresses."""
+    """Knows the secrets of an environment: values of variables named like one, and passwords in addresses.
+
+    It finds them as they are, and spelled as any program's JSON, also JSON in JSON, may spell them.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        found: dict[bytes, bytes] = {}
-        for name, value in environ.items():
-            for secret in _secrets(name, value):
-                for form in _forms(secret):
-                    found[form.encode(errors="surrogateescape")] = f"[{name}]".encode(errors="replace")
-        self._secrets = sorted(found.items(), key=lambda pair: -len(pair[0]))
+        found = {secret: name for name, value in environ.items() for secret in _secrets(name, value)}
+        self._spelling = Spelling({character for secret in found for character in secret})
+        named = {
+            bytes(self._spelling.plain(secret.encode(errors="surrogateescape")).data): f"[{name}]".encode(
+                errors="replace"
+            )
+            for secret, name in found.items()
+        }
+        self._secrets = sorted(named.items(), key=lambda pair: -len(pair[0]))
 
     def mask(self, data: bytes) -> bytes:
         """`data` with the name of its variable in the place of each secret."""
+        plain = self._spelling.plain(data)
+        hits = []
         for secret, name in self._secrets:
-            if secret in data:
-                data = data.replace(secret, name)
-        return data
+            at = plain.data.find(secret)
+            while at >= 0:
+                end = at + len(secret)
+                hits.append((plain.place(at), plain.place(end), name))
+                plain.data[at:end] = bytes(len(secret))  # no other one is to be found in it
+                at = plain.data.find(secret, end)
+        parts, done = [], 0
+        for start, end, name in sorted(hits):
+            parts += [data[done:start], name]
+            done = end
+        return b"".join([*parts, data[done:]])
 
     def text(self, text: str) -> str:
         return self.mask(text.encode(errors="surrogateescape")).decode(errors="surrogateescape")
@@ -47,10 +64,13 @@ class Masker:
 
     def whole(self, data: bytes) -> int:
         """How many bytes of `data` can be masked now: after them the beginning of a secret may stand, cut off."""
-        cut = min((_beginning(secret, data) for secret, _ in self._secrets), default=len(data))
-        return self._before_secret(data, cut) if cut < len(data) else cut
+        if not self._secrets:
+            return len(data)
+        plain = self._spelling.plain(data[: before_cut_escape(data)])
+        cut = min(_beginning(secret, plain.data) for secret, _ in self._secrets)
+        return plain.place(self._before_secret(plain.data, cut))
 
-    def _before_secret(self, data: bytes, cut: int) -> int:
+    def _before_secret(self, data: bytearray, cut: int) -> int:
         """`cut`, or the start of a secret that it would cut in two."""
         for secret, _ in self._secrets:
             at = data.find(secret, max(0, cut - len(secret) + 1), cut + len(secret) - 1)
@@ -82,7 +102,7 @@ class MaskedStream:
         return self._masker.mask(held)
 
 
-def _beginning(secret: bytes, data: bytes) -> int:
+def _beginning(secret: bytes, data: bytearray) -> int:
     """Where at the end of `data` a secret begins that is cut off; the length of `data` where none does."""
     at = data.find(secret[:1], max(0, len(data) - len(secret) + 1))
     while at >= 0 and not secret.startswith(data[at:]):
@@ -102,16 +122,9 @@ def _secrets(name: str, value: str) -> list[str]:
         except ValueError:
             password = value
         found += [password, unquote(password)]
-    return [secret for secret in found if len(secret) >= SHORTEST]
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """A secret as it is, and as the JSON of various programs has it."""
-    yield secret
-    for form in (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-        yield form
-        yield form.replace("/", "\\/")
-        yield re.sub("[&<>]", lambda found: f"\\u{ord(found[0]):04x}", form)
+    # A backslash at the end is not to be told from those of an escape after it.
+    stems = [stem if len(stem := secret.rstrip("\\")) >= SHORTEST else secret for secret in found]
+    return [stem for stem in stems if len(stem) >= SHORTEST]
 
 
 def _is_secret(name: str, value: str) -> bool:

@@ -115,7 +115,7 @@ def prepare(
         check=standing.check,
     )
     files.write(home.base, home.name(f"attempts/{attempt}/prompt.md"), text.encode())
-    hears = functools.partial(listener, config, task.backend, SYSTEM)
+    hears = functools.partial(listener, config, task.backend, SYSTEM, masker.text)
     session = to_resume(home, before=attempt - 1, host=settings.host, backend=task.backend, listener=hears())
     made = invoke(
         config,

@@ -11,7 +11,7 @@ from dispatch_queue.states import State
 from tests.support import sandbox as sandboxes
 from tests.support import standins
 from tests.support.sandbox import Sandbox
-from tests.support.tasks import await_state, copy_of, do, submit, transcript
+from tests.support.tasks import await_state, configure, copy_of, do, submit, transcript
 
 VALUE = "sk-leaky-0123456789abcdef"
 NAME = "LEAKY_API_KEY"
@@ -30,11 +30,13 @@ def files_with(secret: str, *folders: Path) -> list[str]:
 def values_with(secret: str, client: redis.Redis) -> list[str]:
     """The keys of Redis whose values hold the secret."""
     return [
-        key.decode() for key in client.scan_iter() if secret.encode() in (client.dump(key) or b"") or _says(client, key)
+        key.decode()
+        for key in client.scan_iter()
+        if secret.encode() in (client.dump(key) or b"") or _says(secret, client, key)
     ]
 
 
-def _says(client: redis.Redis, key: bytes) -> bool:
+def _says(secret: str, client: redis.Redis, key: bytes) -> bool:
     """Whether a value holds the secret; a dump may be packed."""
     readers = {
         b"hash": lambda: client.hgetall(key),
@@ -44,7 +46,7 @@ def _says(client: redis.Redis, key: bytes) -> bool:
         b"string": lambda: client.get(key),
     }
     reader = readers.get(client.type(key))
-    return reader is not None and VALUE in repr(reader())
+    return reader is not None and secret in repr(reader())
 
 
 @pytest.mark.parametrize("isolation", ["--shared", "--worktree"])
@@ -83,6 +85,32 @@ def test_a_command_of_a_person_that_holds_a_value_like_a_secret_is_run_as_it_was
 
     assert (sandbox.project / "out").read_text() == "postgres\n"
     assert "Write: `echo postgres > out`" in (sandbox.task(task) / "plan.md").read_text()
+
+
+def test_a_secret_whose_characters_an_agents_json_escapes_reaches_nobody(sandbox: Sandbox) -> None:
+    value = "abc+defgh12345/xx=="
+    sandbox.env["B64_TOKEN"] = value
+    denied = {"tool_name": "Bash", "tool_input": {"command": f"echo {value}"}}
+    says = {"type": "assistant", "message": {"content": [{"type": "text", "text": f"now {value}"}]}}
+    ends = {"type": "result", "session_id": "s", "is_error": True, "result": f"last {value}"}
+    lines = (says, ends | {"permission_denials": [denied]})
+    program = sandbox.folder / "claude"
+    said = "".join(f"{json.dumps(line)}\n" for line in lines).replace("+", "\\u002B").replace("==", "\\u003d=")
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{said}END\nexit 1\n")
+    program.chmod(0o755)
+    configure(sandbox, {"claude": f"{program} -p"})
+
+    task = submit(sandbox, "--item", "Tell", model="claude")
+    await_state(sandbox, task, State.FAILED)
+
+    commands = (["show", task], ["show", task, "--json"], ["ls"], ["logs", task], ["logs", task, "--raw"])
+    shown = "".join(sandbox.run(*words, check=False).stdout for words in commands)
+    for told in ("now [B64_TOKEN]", "last [B64_TOKEN]", "denied: Bash: echo [B64_TOKEN]"):
+        assert told in shown
+    assert value not in shown
+    assert files_with(value, sandbox.task(task)) == []
+    with redis.Redis.from_url(server_url(sandbox.home)) as client:
+        assert values_with(value, client) == []
 
 
 def _configure(box: Sandbox) -> None:

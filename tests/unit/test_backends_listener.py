@@ -368,3 +368,18 @@ def test_a_line_is_short_and_printable() -> None:
     assert in_one_line("\n\x1b[31m a\tb\x07\nsecond") == "[31m a b"
     assert in_one_line("x" * 500) == "x" * 119 + "…"
     assert in_one_line(" \n") == ""
+
+
+def test_what_is_heard_is_masked_as_it_is_told() -> None:
+    made = Listener(KINDS["codex"].read, Stopped(), lambda text: text.replace("s3cr3t", "[KEY]"))
+    for line in (
+        b'{"type":"error","message":"no: s\\u0033cr3t"}',
+        b'{"type":"item.started","item":{"type":"command_execution","command":"bash -lc \'s3cr\'3t"}}',
+        b'{"type":"turn.failed","error":{"message":"{\\"message\\":\\"s\\\\u0033cr3t is no key\\"}"}}',
+    ):
+        made.feed(line + b"\n")
+
+    assert made.report.last_retry == "no: [KEY]"
+    assert made.report.activity == "$ [KEY]"
+    assert made.last_words() == "[KEY] is no key"
+    assert made.fault(1) == Fault(Failure.AGENT, "[KEY] is no key")

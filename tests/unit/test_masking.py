@@ -104,6 +104,30 @@ def test_a_secret_in_the_json_of_php_or_go_is_masked(said: str) -> None:
     assert Masker({"API_KEY": "tok/with/slash&"}).text(said) == "[API_KEY]"
 
 
+@pytest.mark.parametrize("spell", ["\\u{:04x}", "\\u{:04X}", "\\\\u{:04X}"])
+@given(st.data())
+def test_a_secret_is_masked_however_json_spells_its_characters(spell: str, data: st.DataObject) -> None:
+    secret = data.draw(VALUES)
+    spelled = data.draw(st.sets(st.integers(0, len(secret) - 1), min_size=1))
+    said = "".join(spell.format(ord(one)) if at in spelled else one for at, one in enumerate(secret))
+    cut = data.draw(st.integers(0, len(said)))
+
+    assert streamed([f"<{said[:cut]}".encode(), f"{said[cut:]}>".encode()], {"API_KEY": secret}) == b"<[API_KEY]>"
+
+
+def test_a_secret_in_json_in_json_is_masked() -> None:
+    value = 'pa"ss\\w/ö😀\n-1'
+    said = json.dumps(json.dumps({"key": value}))
+
+    assert Masker({"API_KEY": value}).text(said) == json.dumps(json.dumps({"key": "[API_KEY]"}))
+
+
+def test_escapes_of_other_text_stay_as_they_are() -> None:
+    said = json.dumps({"text": 'a "quoted" \\path/\x1b\n'}).replace("/", "\\u002f")
+
+    assert streamed([said.encode()], {"API_KEY": 'a/"b\\c\nd-e'}) == said.encode()
+
+
 def test_a_number_of_tokens_is_no_secret() -> None:
     assert Masker({"MAX_TOKENS": "10000000"}).text("10000000") == "10000000"
 

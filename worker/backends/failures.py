@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -40,6 +41,9 @@ class Fault:
     kind: Failure
     text: str
     until: datetime | None = None
+
+    def through(self, mask: Callable[[str], str]) -> "Fault":
+        return dataclasses.replace(self, text=mask(self.text))
 
     def plain(self) -> dict[str, str | None]:
         """For `result.json`."""

@@ -16,6 +16,7 @@ MAX_LINE_BYTES = 4 * 1024 * 1024  # a longer line is passed over
 TAIL_BYTES = 4096
 
 Line = Mapping[str, Any]
+Mask = Callable[[str], str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +31,18 @@ class Heard:
     retry: str | None = None
     until: datetime | None = None
     fault: Fault | None = None
+
+    def through(self, mask: Mask) -> "Heard":
+        """The same with each text of it through `mask`."""
+        return dataclasses.replace(
+            self,
+            activity=self.activity and mask(self.activity),
+            model=self.model and mask(self.model),
+            session=self.session and mask(self.session),
+            retry=self.retry and mask(self.retry),
+            denials=self.denials and tuple(map(mask, self.denials)),
+            fault=self.fault and self.fault.through(mask),
+        )
 
 
 Read = Callable[[Line, datetime], Heard | None]
@@ -73,11 +86,14 @@ class Report:
 
 
 class Listener:
-    """Fed with an agent's output in whatever pieces it comes; nothing in it can make it fail."""
+    """Fed with an agent's output in whatever pieces it comes; nothing in it can make it fail.
 
-    def __init__(self, read: Read | None, clock: Clock) -> None:
+    What it tells has gone through `mask`: reading the output may put a secret together again that was not whole in it.
+    """
+
+    def __init__(self, read: Read | None, clock: Clock, mask: Mask = str) -> None:
         self.report = Report()
-        self._read, self._clock = read, clock
+        self._read, self._clock, self._mask = read, clock, mask
         self._line = b""
         self._passing = False  # over the rest of a line that is too long
         self._tail = b""
@@ -104,6 +120,10 @@ class Listener:
         did not end by itself, but by a signal or with its warden: then these tell nothing.
         """
         self.feed(b"\n")
+        told = self._told(exit_code)
+        return told and told.through(self._mask)
+
+    def _told(self, exit_code: int | None) -> Fault | None:
         told = self.report.fault
         if told is not None:
             limited = told.kind is Failure.LIMIT and self.report.until is not None
@@ -123,7 +143,7 @@ class Listener:
         """The last thing that the agent said, in words; "" where it said nothing."""
         tail = self._tail.decode(errors="replace").strip()
         told = self.report.fault.text if self.report.fault else refused_option(tail)
-        return told or (in_words(tail.splitlines()[-1]) if tail else "") or self.report.activity
+        return self._mask(told or (in_words(tail.splitlines()[-1]) if tail else "") or self.report.activity)
 
     def _hear(self, line: bytes) -> None:
         parsed: Any = None
@@ -136,4 +156,4 @@ class Listener:
         # A line of another shape than the CLI's is no reason to stop its agent.
         with contextlib.suppress(LookupError, TypeError, AttributeError, ValueError, OverflowError, OSError):
             if heard := self._read(parsed, self._clock.now()):
-                self.report.take(heard)
+                self.report.take(heard.through(self._mask))

@@ -19,7 +19,7 @@ from worker.backends.claude import CLAUDE
 from worker.backends.codex import CODEX
 from worker.backends.cursor import CURSOR
 from worker.backends.custom import CUSTOM
-from worker.backends.listener import Listener
+from worker.backends.listener import Listener, Mask
 from worker.backends.shell import SHELL
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CLAUDE, CODEX, CURSOR, SHELL)}
@@ -84,10 +84,10 @@ def invoke(
     return Invocation(recipe.argv, env, recipe.stdin, recipe.notices)
 
 
-def listener(config: Config, backend: str, clock: Clock) -> Listener:
-    """What hears the output of an agent of `backend`. Raises BadConfig as `invoke` does."""
+def listener(config: Config, backend: str, clock: Clock, mask: Mask) -> Listener:
+    """What hears an agent of `backend`, and tells it through `mask`. Raises BadConfig as `invoke` does."""
     kind, _ = _resolved(backend, config.command_of(backend))
-    return Listener(kind.read, clock)
+    return Listener(kind.read, clock, mask)
 
 
 def account(config: Config, backend: str, *, base: Mapping[str, str] | None = None) -> str | None:
