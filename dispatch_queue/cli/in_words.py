@@ -8,7 +8,7 @@ from dispatch_queue.cli import render
 from dispatch_queue.cli.model import on_terminal
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.config.choose import choose
-from dispatch_queue.config.edit import apply
+from dispatch_queue.config.edit import apply, check
 from dispatch_queue.config.schema import SHELL
 from dispatch_queue.config.wish import Look, Unclear
 from dispatch_queue.config.words import command_of, read
@@ -25,7 +25,7 @@ class NotUnderstood(BadInput):
 def carry_out(here: Here, text: str, *, as_json: bool, dry_run: bool) -> int | None:
     """Do what `text` asks for; the exit status, or None if it is a task.
 
-    Raises NotUnderstood, NotAvailable for a model that no CLI here runs, and what `apply` does.
+    Raises NotUnderstood, NotAvailable for a model that no CLI here runs, and what `apply` does, also for a dry run.
     """
     wish = read(text, here.config)
     if wish is None:
@@ -40,6 +40,8 @@ def carry_out(here: Here, text: str, *, as_json: bool, dry_run: bool) -> int | N
     commands = [command_of(edit) for edit in wish.edits]
     if not wish.sure and not _is_about_config(here, text, commands):
         return None
+    if dry_run:
+        check(here.home, wish.edits)
     said = [f"Would do: {render.line(command)}" for command in commands] if dry_run else apply(here.home, wish.edits)
     if as_json:
         from dispatch_queue.cli.look import print_json

@@ -65,3 +65,10 @@ def apply(home: Path, edits: Sequence[Edit], *, path: str | None = None) -> list
     from dispatch_queue.config import editing  # reads YAML, which whoever only names an edit has no need of
 
     return editing.carry_out(home, edits, path)
+
+
+def check(home: Path, edits: Sequence[Edit], *, path: str | None = None) -> None:
+    """Raise what `apply` raises for edits that cannot be made; writes nothing."""
+    from dispatch_queue.config import editing
+
+    editing.rehearse(home, edits, path)

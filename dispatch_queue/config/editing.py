@@ -40,6 +40,13 @@ def carry_out(home: Path, edits: Sequence[Edit], path: str | None) -> list[str]:
     return done
 
 
+def rehearse(home: Path, edits: Sequence[Edit], path: str | None) -> None:
+    """See `edit.check`."""
+    machine, data = Machine(path), read_bytes(home)
+    text = (propose(machine).text or "") if data is None else decoded(home, data)
+    edited(text, edits, machine, shown(home))
+
+
 def _to_new_file(home: Path, edits: Sequence[Edit], machine: Machine) -> list[str] | None:
     """Edit what the first run would write; None where there is a file by now."""
     proposal = propose(machine)

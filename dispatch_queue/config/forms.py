@@ -22,7 +22,7 @@ _BACKEND = r"(?:the )?(?:backend )?(?P<backend>[\w.-]+)(?: (?:code|agent|cli|bac
 _VIA = f" (?:via|using|through|with|over|on) {_BACKEND}"
 _ROUND = f"(?:{_IN}|{_VIA}){{0,2}}"
 A = "(?:(?:the|a|an|my|another) )?(?:new )?"
-MY_DEFAULT = "(?:(?:my|the|our|a|dispatchs?) )?(?:new )?default(?: model| agent)?"
+MY_DEFAULT = "(?:(?:my|the|our|a|dispatchs?) )?(?:new )?default(?:[ _-]model| agent)?"
 _RUNS_ON = "(?:(?:that|which) (?:uses|runs)|using|uses|running)"
 USES = (
     f"(?:{_RUNS_ON}|use|(?:that |which )?(?:means|is|points (?:to|at))|pointing (?:to|at)|for|of|on|with|to"
@@ -49,7 +49,7 @@ def _form(example: str, verbs: str, pattern: str, means: Callable[[Heard], Wish 
 
 _ADD = "add include register enable put"
 _MAKE = "create make add define set new register"
-_SET = "switch set change make update move"
+_SET = "switch set change make update move reset swap"
 _REMOVE = "remove delete drop forget unregister"
 _SHOW = "show print display view cat list"
 
@@ -131,6 +131,12 @@ FORMS = (
         rf"{_IT} (?:as |to be |be )?{MY_DEFAULT}{_ROUND}{_NOT}",
         wish.as_default,
     ),
+    _form(
+        "my default should be opus",
+        "",
+        rf"(?:(?P<ours>my )|the )?default(?: model| agent)? (?:should be|must be|to be|is) {_IT}",
+        wish.as_default,
+    ),
     _form("use opus by default", "use switch", rf"(?:to )?{_IT} (?:by|as) default", wish.as_default),
     _form(
         "opus should be the default",
@@ -148,7 +154,7 @@ FORMS = (
     _form(
         "remove the model haiku from my config",
         _REMOVE,
-        rf"{A}(?:(?P<kind>models?|agents?|alias|aliases) (?:called |named )?)?{_NAMES}(?:{_IN})?",
+        rf"{A}(?P<stated>(?P<kind>models?|agents?|alias|aliases) (?:called |named )?)?{_NAMES}(?:{_IN})?",
         wish.remove,
     ),
     _form(
@@ -161,7 +167,7 @@ FORMS = (
     _form(
         "change the model of the alias quick to opus",
         _SET,
-        rf"(?:the )?model (?:of|for) {_THE_ALIAS} {_FROM}to {_MODEL}{_NOT}",
+        rf"(?P<stated>(?:the )?model (?:of|for) ){_THE_ALIAS} {_FROM}to {_MODEL}{_NOT}",
         wish.change_alias,
     ),
     _form(
@@ -171,10 +177,28 @@ FORMS = (
         wish.change_alias,
     ),
     _form(
-        "make quick use opus",
+        "point quick at opus",
         f"{_SET} let have point",
-        rf"{_THE_ALIAS} (?:{_FROM}to |at |(?:to )?(?:use |run |be )){_MODEL}{_NOT}",
+        rf"{_THE_ALIAS} (?:{_FROM}to |at |(?:to )?(?:use |run |be |mean )){_MODEL}{_NOT}",
         wish.change_alias,
+    ),
+    _form(
+        "make quick use nosuch",
+        "make",
+        rf"{_THE_ALIAS} (?P<stated>use) {_MODEL}{_NOT}",
+        wish.change_alias,
+    ),
+    _form(
+        "i want quick to mean opus",
+        "",
+        rf"{_THE_ALIAS} (?:should|must|to) (?:use|run|be|mean|stand for|point (?:to|at)) {_MODEL}{_NOT}",
+        wish.change_alias,
+    ),
+    _form(
+        "remove the prompt from quick",
+        _REMOVE,
+        rf"(?:the )?prompt (?:from|of|for) {_THE_ALIAS}",
+        wish.remove_prompt,
     ),
     _form("rename the alias quick to fast", "rename", rf"{_THE_ALIAS} to {_MODEL}", wish.rename_alias),
     _form(
@@ -203,7 +227,7 @@ FORMS = (
     _form(
         "list my models",
         _SHOW,
-        "(?:me )?(?:(?:all )?(?:my|configured|available) )?(?:models|aliases|backends)",
+        "(?:me )?(?:(?:all )?(?:the )?(?:my|configured|available) )?(?:models|aliases|backends)",
         wish.show,
     ),
     _form(

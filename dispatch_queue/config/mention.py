@@ -139,7 +139,7 @@ def around(prompt: str, mention: Mention) -> str:
 # -- Requests about the configuration: see words.py -------------------------------------------------------------------
 
 _FEW_WORDS, _LOOKED_AT_CHARS = 6, 200
-_TELLING = ("config", "default", "alias", "dispatch", "model", "agent", "backend", "prompt", "migrate", "fallback")
+_TELLING = tuple("config default alias unalias dispatch model agent backend prompt migrate fallback".split())
 _OWNERS = frozenset(("my", "our", "dispatch", "agent", "alias", "command", "claude", "codex", "cursor"))
 
 

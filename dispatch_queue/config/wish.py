@@ -56,10 +56,13 @@ _NO_NAMES = frozenset(
 )
 
 _OF_CODE = frozenset(
-    "api app button card cards class column columns config dashboard docs documentation endpoint endpoints factory"
-    " field fields form header headers history icon id ids interface list loop logging logs memory menu metrics mode"
-    " module name names orchestration page pages panel registry role roles routes schema section settings state status"
-    " support table tests test tool tools type types ui user users view".split()
+    "api app button cache caches card cards checkpoint checkpoints choice class code column columns config"
+    " dashboard docs documentation dropdown endpoint endpoints factory feature features field fields file files"
+    " filter form function git handling header headers helper history icon id ids import input interface label"
+    " layer layers link list loader loading logging logs lookup loop map mapping memory menu metrics migration"
+    " mode module name names option options orchestration output page pages panel parser path picker registry"
+    " resolver role roles routes schema section selector server settings shell state status support table test"
+    " tests tool tools training type types ui user users validation view weights".split()
 )
 
 _BACKENDS = {"agent": "cursor", "claude-code": "claude", "anthropic": "claude", "openai": "codex"}
@@ -137,6 +140,11 @@ def may_name_an_agent(name: str) -> bool:
     return name.casefold() not in _NO_NAMES | _OF_CODE
 
 
+def _may_be_ours(name: str) -> bool:
+    """Whether "the alias NAME", of which nothing is known, may be one of a configuration, and not of a program."""
+    return name == name.casefold() and may_name_an_agent(name)
+
+
 def which_agent(name: str) -> Unclear:
     """The commands for an agent of whom no more than the name is known."""
     name = shlex.quote(name)
@@ -205,10 +213,10 @@ def change_alias(heard: Heard) -> Wish | None:
     name = heard.alias()
     present = heard.config.aliases.get(name)
     model = heard.names()[0] if heard.parts.get("model") else present.model if present else ""
-    if present is None or not model:
-        sounds_known = _points(model, heard.config) > 1 or (heard.prompt and _is_near(name, heard.config.aliases))
+    if present is None:
+        sounds_known = _points(model, heard.config) > 1 or (heard.prompt and _may_be_ours(name))
         command = f"dispatch config alias {shlex.quote(name)} {shlex.quote(model) if model else 'MODEL --prompt TEXT'}"
-        return Unclear(command) if heard.parts.get("kind") and sounds_known else None
+        return Unclear(command, _no_alias(name)) if heard.parts.get("kind") and sounds_known else None
     if heard.prompt is None and heard.parts.get("model") is None:
         return None
     aliases = dict(heard.config.aliases)
@@ -216,8 +224,9 @@ def change_alias(heard: Heard) -> Wish | None:
     missing = None if heard.has(target) else AddModel(target)
     del aliases[name]  # that a name is like the alias's own tells nothing: "let docs use mkdocs"
     if not (points := _points(target, dataclasses.replace(heard.config, aliases=aliases))):
+        is_plain = heard.parts.get("kind") or heard.parts.get("stated")
         command = f"dispatch config alias {shlex.quote(name)} MODEL"
-        return Unclear(command, f"unknown model `{target}`") if heard.parts.get("kind") else None
+        return Unclear(command, f"unknown model `{target}`") if is_plain else None
     points += 1 + bool(heard.parts.get("kind"))
     return _weighed(points, missing, AddAlias(name, target, heard.prompt or ""))
 
@@ -226,7 +235,7 @@ def rename_alias(heard: Heard) -> Wish | None:
     name, (new,) = heard.alias(), heard.names()
     present = heard.config.aliases.get(name)
     if present is None:
-        return None
+        return _no_such_alias(heard, f"dispatch config alias {shlex.quote(new)} MODEL")
     if new in heard.config.aliases:
         command = f"dispatch config alias {shlex.quote(new)} --remove  # first, if it may go; else take another name"
         return Unclear(command, f"there is an alias `{new}` already")
@@ -235,12 +244,37 @@ def rename_alias(heard: Heard) -> Wish | None:
     return _weighed(_UNSURE + bool(heard.parts.get("kind")), added, default, RemoveAlias(name))
 
 
+def remove_prompt(heard: Heard) -> Wish | None:
+    name = heard.alias()
+    present = heard.config.aliases.get(name)
+    if present is None:
+        return _no_such_alias(heard, "dispatch config show")
+    if not present.prompt:
+        return Unclear("dispatch config show", f"the alias `{name}` has no prompt")
+    return Changes((RemoveAlias(name), AddAlias(name, present.model)), sure=True)
+
+
+def _no_such_alias(heard: Heard, command: str) -> Unclear | None:
+    """The refusal of a sentence about "the alias NAME", where one of ours may be meant."""
+    is_plain = (heard.parts.get("kind") or "").startswith("alias") and _may_be_ours(heard.alias())
+    return Unclear(command, _no_alias(heard.alias())) if is_plain else None
+
+
+def _no_alias(name: str) -> str:
+    return f"there is no alias `{name}`"
+
+
 def remove(heard: Heard) -> Wish | None:
     names = heard.names()
     plainly_models = all(name in heard.config.models and is_model_id(name) for name in names)
     points = heard.about() + heard.points(names) + plainly_models
-    as_alias = (heard.parts.get("kind") or "").startswith("alias")
-    aliases = heard.config.aliases
+    kind, aliases = heard.parts.get("kind") or "", heard.config.aliases
+    as_alias, is_agent = kind.startswith("alias"), kind.startswith("agent")
+    if points < _UNSURE and heard.parts.get("stated") and not is_agent and all(_may_be_ours(name) for name in names):
+        unknown = next(name for name in names if not heard.has(name) and name not in aliases)
+        if as_alias:
+            return Unclear("dispatch config alias NAME --remove", _no_alias(unknown))
+        return Unclear("dispatch config remove-model MODEL", f"there is no model `{unknown}`")
     return _weighed(points, *(RemoveAlias(n) if as_alias or n in aliases else RemoveModel(n) for n in names))
 
 

@@ -140,6 +140,7 @@ def _plain(head: str) -> str:
     head = re.sub(_TAIL, "", head, flags=re.IGNORECASE).rstrip(" .!?,;:\u2026")
     head = re.sub(f"^{_LEAD}", "", head, flags=re.IGNORECASE)
     head = re.sub("^get rid of ", "remove ", head, flags=re.IGNORECASE)
+    head = re.sub("^unalias ", "remove the alias ", head, flags=re.IGNORECASE)
     head = re.sub(
         r"^(?:(?:give|create|make) me |have )?(?=an? .*\b(?:alias|agent)\b)", "add ", head, flags=re.IGNORECASE
     )
@@ -223,6 +224,7 @@ _HALF = (
     rf"|(?:change|switch) (?:the |my )?model|(?:set|change|switch|update) {MY_DEFAULT}"
     rf"|(?:edit|open|modify|change|update|reset) (?:{OURS}|{CONFIG})|add (?:{OURS}|config)"
 )
+_KEY = rf"(?:add|put|include) my (?:[\w-]+ ){{0,2}}(?:keys?|tokens?|passwords?|credentials) (?:to|in|into) {CONFIG}"
 _ALIAS_AND_MORE = (
     rf"(?:add|create|make|define|new) {A}(?:(?P<alias>{NAME}) alias|alias (?P<name>{NAME}))"
     rf" (?:using|for|with) (?P<model>{NAME}) .+"
@@ -257,7 +259,7 @@ def _unclear(head: str, config: Config) -> Unclear | None:
         agent = half["agent"]
         is_code = agent is not None and not half["called"] and not may_name_an_agent(agent)
         return None if is_code else which_agent(agent or "NAME")
-    about = half or re.search(_MENTIONED, head, re.IGNORECASE)
+    about = half or re.search(_MENTIONED, head, re.IGNORECASE) or re.fullmatch(_KEY, head, re.IGNORECASE)
     if not about and names and re.match(_CHANGING, head, re.IGNORECASE):
         about = re.search(rf"{CONFIG}(?: (?:to|so)\b|[,:]|$)", head, re.IGNORECASE)
     if half and (alias := half["alias"] or half["name"]):

@@ -151,6 +151,13 @@ def test_a_dry_run_says_what_would_be_done(box: Sandbox) -> None:
     assert (box.home / "config.yaml").read_text() == CONFIG
 
 
+def test_a_dry_run_refuses_what_could_not_be_done(box: Sandbox) -> None:
+    done = say(box, "remove opus", "--dry-run")
+
+    assert (done.code, done.stdout) == (2, "")
+    assert "`opus` is the default" in done.stderr
+
+
 def test_a_request_has_an_answer_in_json(box: Sandbox) -> None:
     said = say(box, "remove haiku", "--json").json
 

@@ -163,6 +163,16 @@ SURE: list[tuple[str, tuple[Edit, ...]]] = [
     ("set quick's prompt to: Be kind.", (AddAlias("quick", "sonnet", "Be kind."),)),
     ('update the reviewer alias to say "Be kind."', (AddAlias("reviewer", "opus", "Be kind."),)),
     ("rename the quick alias to fast", (AddAlias("fast", "sonnet", "Be brief."), RemoveAlias("quick"))),
+    ("reset the default to sonnet", (SetDefault("sonnet"),)),
+    ("swap the default from opus to sonnet", (SetDefault("sonnet"),)),
+    ("I'd like my default to be haiku", (SetDefault("haiku"),)),
+    ("the default should be haiku", (SetDefault("haiku"),)),
+    ("set default_model to sonnet", (SetDefault("sonnet"),)),
+    ("unalias quick", (RemoveAlias("quick"),)),
+    ("i want quick to mean opus", (AddAlias("quick", "opus"),)),
+    ("the quick alias should use opus", (AddAlias("quick", "opus"),)),
+    ("make quick mean opus", (AddAlias("quick", "opus"),)),
+    ("remove the prompt from quick", (RemoveAlias("quick"), AddAlias("quick", "sonnet"))),
     ("config: default sonnet", (SetDefault("sonnet"),)),
     ("dispatch config: add gpt-5.3", (AddModel("gpt-5.3"),)),
     ("create a fast alias for haiku, and make it my default", (FAST, SetDefault("fast"))),
@@ -212,6 +222,7 @@ def test_what_may_be_a_request_or_a_task_is_not_sure(text: str, edits: tuple[Edi
         ("config", Look.SHOW),
         ("list my models", Look.SHOW),
         ("list aliases", Look.SHOW),
+        ("show me the available models", Look.SHOW),
         ("which models do I have?", Look.SHOW),
         ("what models are available", Look.SHOW),
         ("which model am I using?", Look.SHOW),
@@ -237,7 +248,6 @@ def test_a_question_about_the_configuration_is_a_look_at_it(text: str, look: Loo
         ("set the fallback for opus to sonnet", "dispatch config path"),
         ("add another model to my config", "dispatch config add-model MODEL"),
         ("add gpt-5.3 to my config with prompt: Be kind", "dispatch config add-model gpt-5.3"),
-        ("change model of alias fast to opus", "dispatch config alias fast opus"),
         ("remove an alias", "dispatch config alias NAME --remove"),
         ("add mine to my config via nowhere", "dispatch config add-model mine --backend NAME"),
         ("add logging to my config", "dispatch config add-model logging --backend NAME"),
@@ -250,8 +260,6 @@ def test_a_question_about_the_configuration_is_a_look_at_it(text: str, look: Loo
         ("remove haiku and the poem module", "dispatch config remove-model haiku"),
         ("add a retry limit to my config", "dispatch config add-model MODEL"),
         ("add config", "dispatch config add-model MODEL"),
-        ("change model of alias sonnnet to opus", "dispatch config alias sonnnet opus"),
-        ("update the revewer alias to say: Be kind.", "dispatch config alias revewer MODEL --prompt TEXT"),
         ("change the reviewer alias so that it is kind", "dispatch config alias reviewer MODEL --prompt TEXT"),
         ("add backend foo with command foo --x", "dispatch config add-agent foo COMMAND"),
         ("edit my config", "dispatch config path"),
@@ -276,6 +284,20 @@ def test_what_is_not_understood_gets_the_nearest_command(text: str, command: str
         ("set the default to nosuch", "default MODEL", "unknown model `nosuch`"),
         ("set the default to utf8", "default MODEL", "unknown model `utf8`"),
         ("config: set the default to 8080", "default MODEL", "unknown model `8080`"),
+        ("change model of alias fast to opus", "alias fast opus", "there is no alias `fast`"),
+        ("update the revewer alias to say: Hi", "alias revewer MODEL --prompt TEXT", "there is no alias `revewer`"),
+        ('update the nosuch alias to say "Hi"', "alias nosuch MODEL --prompt TEXT", "there is no alias `nosuch`"),
+        ("delete the alias nosuch", "alias NAME --remove", "there is no alias `nosuch`"),
+        ("unalias nosuch", "alias NAME --remove", "there is no alias `nosuch`"),
+        ("remove the alias quick and nosuch", "alias NAME --remove", "there is no alias `nosuch`"),
+        ("remove the model nosuch", "remove-model MODEL", "there is no model `nosuch`"),
+        ("rename the alias nosuch to foo", "alias foo MODEL", "there is no alias `nosuch`"),
+        ("change the model of quick to nosuch", "alias quick MODEL", "unknown model `nosuch`"),
+        ("make quick use nosuch", "alias quick MODEL", "unknown model `nosuch`"),
+        ("my default should be nosuch", "default MODEL", "unknown model `nosuch`"),
+        ("reset the default to nosuch", "default MODEL", "unknown model `nosuch`"),
+        ("remove the prompt from reviewer", "show", "the alias `reviewer` has no prompt"),
+        ("remove the prompt from the alias nosuch", "show", "there is no alias `nosuch`"),
         *(
             (text, "alias reviewer --remove  # first, if it may go; else take another name", TAKEN)
             for text in ("rename the alias quick to reviewer", "rename quick to Reviewer")
@@ -299,8 +321,9 @@ def test_an_alias_is_not_renamed_to_itself() -> None:
     assert isinstance(understood("rename the alias quick to Quick"), Unclear)
 
 
-def test_what_is_added_to_a_configuration_but_no_model_may_be_meant_for_another_program() -> None:
-    wish = understood("add an eslint rule to my config")
+@pytest.mark.parametrize("text", ["add an eslint rule to my config", "add my api key to the config"])
+def test_what_is_added_to_a_configuration_but_no_model_may_be_meant_for_another_program(text: str) -> None:
+    wish = understood(text)
 
     assert isinstance(wish, Unclear)
     assert wish.command == "dispatch config path"

@@ -197,6 +197,29 @@ default to utf8
 set the default model to None in forms.py
 make the default model configurable
 change the model from User to Account
+remove the model User
+remove the model Comment
+remove the model layer
+delete the model checkpoints
+remove the alias support
+remove the agent loop
+delete the agent smith
+delete the User alias
+rename the alias User to Account
+rename the git alias to gst
+add an API key to the config
+unalias User
+change the model of the car to nosuch
+change the prompt of the dialog to "Are you sure?"
+remove the prompt from the login page
+remove the prompt from login
+the default should be utf8
+the button should be red
+reset the default locale to English
+swap the default icon from red to blue
+set default_timeout to 30
+the alias must be unique
+show the available models in the sidebar
 """.splitlines()
 
 
