@@ -81,3 +81,8 @@ def workers() -> str:
 def generation() -> str:
     """string: made when it is missing; another one means that Redis lost its data meanwhile"""
     return f"{PREFIX}generation"
+
+
+def written() -> str:
+    """string: what a worker writes to learn whether Redis takes what is written"""
+    return f"{PREFIX}written"

@@ -39,6 +39,8 @@ def settings(url: str) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "worker_consumer": "worker.consumer:Consumer",
         "broker_transport_options": {
             "global_keyprefix": PREFIX,
             "socket_timeout": 5,

@@ -1,12 +1,12 @@
 """Takes back claims whose heartbeat stopped, sends lost tickets again, and lets go tasks whose time has come.
 
 Every worker has one; they do not know of each other. Distances are measured on this process's own monotonic clock,
-and start anew after every fault of Redis: while it was away nobody could beat.
+and start anew after every fault of Redis: while it was away, or refused what is written, nobody could beat.
 """
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,10 +85,12 @@ def lose(record: Record, *, at: str) -> Change:
 
 
 class Reaper:
-    """One thread."""
+    """One thread. `claims` gives ref → token of this worker's own, which it never takes back: it lives."""
 
-    def __init__(self, store: Store, home: Path, *, host: str, clock: Clock) -> None:
-        self._store, self._home, self._host, self._clock = store, home, host, clock
+    def __init__(
+        self, store: Store, home: Path, *, host: str, claims: Callable[[], Mapping[Ref, int]], clock: Clock
+    ) -> None:
+        self._store, self._home, self._host, self._claims, self._clock = store, home, host, claims, clock
         self._seen: dict[Ref, Sight] = {}
         self._missing: dict[Ref, int] = {}
         self._looked = clock.monotonic()
@@ -118,7 +120,11 @@ class Reaper:
                 log.exception("the reaper goes on after an error of ours", extra={"action": "reaper_error"})
 
     def _reap(self) -> None:
-        held = self._store.records(self._store.in_state(State.RUNNING, State.ASKING))
+        own = self._claims()
+        found = self._store.records(self._store.in_state(State.RUNNING, State.ASKING))
+        held = {ref: record for ref, record in found.items() if own.get(ref) != record.token}
+        if held:
+            self._store.check_writes()
         now = self._clock.monotonic()
         if now - self._looked > DEAD_AFTER.total_seconds():
             self._seen = {}  # this process stood still itself, and with it its own heartbeats

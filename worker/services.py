@@ -63,7 +63,7 @@ class Services:
             lost=lambda ref: self._tell(ref, "news"),
             beaten=self._beaten,
         )
-        self._reaper = Reaper(self.store, settings.home, host=settings.host, clock=clock)
+        self._reaper = Reaper(self.store, settings.home, host=settings.host, claims=self.claims, clock=clock)
         self.saver = Saver(clock)
         self._janitor = Janitor(self.store, settings, clock=clock)
         self._news = threading.Thread(target=self._listen, name="live-news", daemon=True)

@@ -27,7 +27,7 @@ from tests.support.waiting import wait_for
 from worker import claim as claim_of_worker
 from worker import tickets
 from worker.heartbeat import Heartbeat
-from worker.reaper import Reaper
+from worker.reaper import DEAD_AFTER, Reaper
 from worker.saver import Saver
 from worker.services import Services
 from worker.settings import Settings, read_settings
@@ -389,7 +389,7 @@ def test_the_heart_beats_on_after_an_error_of_ours(store: Store, caplog: pytest.
 def test_a_dead_claim_that_redis_was_told_of_again_is_taken_back(store: Store, tmp_path: Path) -> None:
     fields = {"queue": "q", "home": "h", "seq": 4, "ticket": "{}", "worker": "w:1", "attempt": 1, "attempts": 3}
     store.enroll(REF, State.RUNNING, fields, at=AT, by="h:1")
-    reaper = Reaper(store, tmp_path, host="h", clock=SYSTEM)
+    reaper = Reaper(store, tmp_path, host="h", claims=dict, clock=SYSTEM)
 
     reaper.start()
     wait_for(lambda: (found := store.record(REF)) and found.state is State.QUEUED, "the claim to be taken back")
@@ -407,7 +407,7 @@ def test_records_that_cannot_be_read_are_left_alone_and_do_not_end_the_reaper(
     for name in (str(newer), str(odd), "no task", b"\xff/\xff"):
         store._redis.sadd(keys.in_state(State.RUNNING), name)
         store._redis.sadd(keys.tasks(), name)
-    reaper = Reaper(store, tmp_path, host="h", clock=SYSTEM)
+    reaper = Reaper(store, tmp_path, host="h", claims=dict, clock=SYSTEM)
 
     reaper.start()
     wait_for(lambda: (found := store.record(REF)) and not found.worker, "the claim to be taken back")
@@ -426,6 +426,49 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
     with contextlib.suppress(ProcessLookupError):
         os.kill(server.pid, signal.SIGCONT)
     server.stop()
+
+
+class Later:
+    """A clock that tells a later time at every look, by what a reaper takes for no stop of its own."""
+
+    now = SYSTEM.now
+
+    def __init__(self) -> None:
+        self._time = 0.0
+
+    def monotonic(self) -> float:
+        self._time += 0.9 * DEAD_AFTER.total_seconds()
+        return self._time
+
+
+def test_a_worker_does_not_take_back_what_runs_in_it(store: Store, tmp_path: Path) -> None:
+    enroll(store)
+    token = claim(store)
+    claims = {REF: token}
+    reaper = Reaper(store, tmp_path, host="h", claims=lambda: claims, clock=Later())
+
+    for _ in range(5):
+        reaper._reap()
+    assert store.records()[REF].worker == "w:1"
+
+    claims.clear()
+    for _ in range(3):
+        reaper._reap()
+    assert store.records()[REF].worker == ""
+
+
+def test_no_time_counts_in_which_redis_refuses_what_is_written(own_server: Server, tmp_path: Path) -> None:
+    store = Store(own_server.url)
+    enroll(store)
+    claim(store)
+    reaper = Reaper(store, tmp_path, host="h", claims=dict, clock=Later())
+    reaper._reap()
+    assert own_server.command("CONFIG SET maxmemory 1") == "+OK"
+
+    with pytest.raises(StoreDown, match="refused"):
+        reaper._reap()
+
+    store.close()
 
 
 def test_the_heart_beats_again_when_redis_is_back(own_server: Server) -> None:
