@@ -5,7 +5,7 @@ import enum
 import re
 from collections.abc import Collection, Sequence
 
-from dispatch_queue.config.mention import FAMILIES, around, asked_for, is_meant, mentions
+from dispatch_queue.config.mention import FAMILIES, around, as_id, asked_for, is_meant, is_model_id, mentions
 from dispatch_queue.config.schema import SHELL, Config
 from dispatch_queue.errors import BadInput
 
@@ -153,6 +153,8 @@ def _configured(config: Config, name: str) -> str:
     for each in known:
         if each.casefold() == name.casefold():
             return each
+    if is_model_id(name) and as_id(name) != name.casefold():
+        return _configured(config, as_id(name))
     family = members(name, config.models)
     if len(family) == 1:
         return family[0]

@@ -15,8 +15,8 @@ _AFTER = r"(?![\w/\\-])(?![.:@+]\w)"
 # Ids that tell by themselves what they are, and words for whichever model of a family there is.
 _VERSION = r"(?:-(?:\d(?:[\w.]*\w)?|thinking|latest|max|high|medium|low|fast))*"
 _IDS = (
-    rf"(?:claude-)?(?:opus|sonnet|haiku){_VERSION}|claude-(?:[\w.-]*\w)?\d(?:[\w.-]*\w)?"
-    r"|gpt-?\d(?:[\w.]*\w)?(?:-\w+)*|codex(?:-\w+)+|o[1-9](?:-(?:mini|pro|preview|high|medium|low))*"
+    rf"(?:claude-)?(?:opus|sonnet|haiku)(?:\d(?:\.\d)*)?{_VERSION}|claude-(?:[\w.-]*\w)?\d(?:[\w.-]*\w)?"
+    r"|gpt-?\d(?:[\w.]*\w)?(?:-\w+)*|codex(?:-[\w.]*\w)+|o[1-9](?:-(?:mini|pro|preview|high|medium|low))*"
     r"|(?:gemini|grok|composer|kimi|deepseek|llama|qwen|mistral|devstral|glm)(?:-[\w.]*\w)+"
 )
 FAMILIES = ("claude", "codex", "gemini", "gpt", "grok")
@@ -45,14 +45,14 @@ _CURSOR_ASKED = (
     rf"|{_CLAUSE}use\s+({CURSOR})(?=(?:\s+(?:agent|cli))?\s*(?:[.!]\s|[.!]?$))"
 )
 
-# Ids that are spoken as words: `gpt 5.2`, `sonnet 5 to`; not `gpt 5 minutes`.
+# Ids that are spoken as words: `gpt 5.2`, `gpt-5.3 codex`, `sonnet 5 to`; not `gpt 5 minutes`.
 _KINDS = "pro|flash|mini|codex|spark|thinking|max"
 _SPOKEN = (
-    r"\b(?:gpt|gemini|grok|composer|claude|(?:claude )?(?:opus|sonnet|haiku))"
-    rf" (?:\d+(?:\.\d+)+|\d+(?= (?:{_KINDS}|to|in|into|from|for|via|using|with|as|and|my|the)\b|[.,;:!?)]|$))"
+    r"\b(?:gpt|codex|gemini|grok|composer|claude|(?:claude )?(?:opus|sonnet|haiku))"
+    rf"[ -](?:\d+(?:\.\d+)+|\d+(?= (?:{_KINDS}|to|in|into|from|for|via|using|with|as|and|my|the)\b|[.,;:!?)]|$))"
     rf"(?: (?:{_KINDS}))*\b"
 )
-_SPOKEN_FIRST = ("gpt ", "gemini ", "grok ", "composer ", "claude ", "opus ", "sonnet ", "haiku ")
+_SPOKEN_FIRST = ("gpt", "codex", "gemini", "grok", "composer", "claude", "opus", "sonnet", "haiku")
 
 
 class Mention(NamedTuple):
@@ -125,6 +125,12 @@ def _is_asked_for(prompt: str, mention: Mention) -> bool:
 def is_model_id(name: str) -> bool:
     """Whether a name is written as the known providers write ids; no such model need exist."""
     return re.fullmatch(_IDS, name, re.IGNORECASE) is not None
+
+
+def as_id(name: str) -> str:
+    """An id as its provider writes it: `gpt-5.3-codex` for `codex-5.3`, `sonnet-4.5` for `Sonnet4.5`."""
+    name = re.sub(r"^codex-(\d[\d.]*)", r"gpt-\1-codex", name.casefold())
+    return re.sub(r"^(opus|sonnet|haiku)(?=\d)", r"\1-", name)
 
 
 def around(prompt: str, mention: Mention) -> str:

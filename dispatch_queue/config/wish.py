@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from dispatch_queue.config.choose import best_model
 from dispatch_queue.config.edit import AddAlias, AddModel, Edit, Migrate, RemoveAlias, RemoveModel, SetDefault
-from dispatch_queue.config.mention import has_digit_and_letter, is_model_id
+from dispatch_queue.config.mention import as_id, has_digit_and_letter, is_model_id
 from dispatch_queue.config.schema import KNOWN_BACKENDS, SHELL, Config
 
 _SURE, _UNSURE = 3, 2
@@ -87,10 +87,12 @@ class Heard:
 
     def known(self, name: str) -> str:
         """As the config writes it; an id that it lacks in lower case, as ids are."""
-        for each in (*self.config.models, *self.config.aliases, SHELL):
-            if each.casefold() == name.casefold():
-                return each
-        return name.casefold() if is_model_id(name) else name
+        spoken = as_id(name) if is_model_id(name) else name
+        for said in (name, spoken):
+            for each in (*self.config.models, *self.config.aliases, SHELL):
+                if each.casefold() == said.casefold():
+                    return each
+        return spoken
 
     def alias(self) -> str:
         return self.known(self.parts["alias"] or "")

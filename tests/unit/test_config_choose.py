@@ -96,6 +96,9 @@ def test_an_unknown_flag_is_refused_with_the_nearest_name() -> None:
         ("have opus plan it; use gpt-5.9 to do it", "gpt-5.9"),
         ("use gpt 5.9 to fix it", "gpt-5.9"),
         ("Dispatch Sonnet 5 to fix it", "sonnet-5"),
+        ("use codex 5.4 to fix it", "gpt-5.4-codex"),
+        ("use gpt-5.4 codex to fix it", "gpt-5.4-codex"),
+        ("use Sonnet4.7 to fix it", "sonnet-4.7"),
         ("fix it with claude opus 4.7 thinking, please", "claude-opus-4.7-thinking"),
         ("use cursor to fix it", "cursor"),
         ("please ask Cursor to fix it", "cursor"),
@@ -123,6 +126,8 @@ def test_a_model_that_is_plainly_asked_for_and_not_configured_is_unknown(prompt:
         "call gemini-2.5-pro in the summariser",
         "use claude.md for the rules",
         "explain what codex does",
+        "update the docs for codex 5.3",
+        "use codex 5 times in the text",
     ],
 )
 def test_a_model_that_is_only_spoken_of_is_not_asked_for(prompt: str) -> None:

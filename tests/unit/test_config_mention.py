@@ -24,8 +24,8 @@ def test_letters_that_only_look_the_same_when_case_is_ignored_are_no_mention() -
     "name",
     [
         "opus", "Sonnet", "sonnet-4.6", "opus-4.5-thinking", "claude-opus-4-6", "claude-sonnet-4-20250514", "gpt-5.3",
-        "gpt-5.3-codex-spark", "gpt-4o", "codex-mini", "o3", "o4-mini", "o4-mini-high", "gemini-2.5-pro",
-        "composer-1.5", "kimi-k2", "grok-4",
+        "gpt-5.3-codex-spark", "gpt-4o", "codex-mini", "codex-5.3", "sonnet4.5", "o3", "o4-mini", "o4-mini-high",
+        "gemini-2.5-pro", "composer-1.5", "kimi-k2", "grok-4",
     ],
 )  # fmt: skip
 def test_ids_of_the_known_providers_are_told_by_their_form(name: str) -> None:

@@ -56,6 +56,7 @@ SURE: list[tuple[str, tuple[Edit, ...]]] = [
     ("add gpt-5.3 as a model to my config", (AddModel("gpt-5.3"),)),
     ("add agent gpt-5", (AddModel("gpt-5"),)),
     ("add a gpt-5 agent to my dispatch config", (AddModel("gpt-5"),)),
+    ("add codex 5.3 to my config", (AddModel("gpt-5.3-codex"),)),
     ("add kimi-k2 to my config", (AddModel("kimi-k2"),)),
     ("add codex to my config", (AddModel("codex", "codex"),)),
     ("add gemini-2.5-pro to dispatch using cursor agent", (AddModel("gemini-2.5-pro", "cursor"),)),
