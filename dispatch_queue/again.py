@@ -71,7 +71,9 @@ def retry(
     if record is None or record.state not in FINAL:
         state = record.state if record else "unknown"
         raise Refused(
-            f"task `{ref.task}` is {state}; only a finished one can be retried", state=state, hint="dispatch ls"
+            f"task `{ref.task}` is {state}; only a finished one can be retried",
+            state=state,
+            hint=_of_a_waiting(ref.task, model[0] if model else "M") if state == State.WAITING else "dispatch ls",
         )
     data = reopened(
         home.read(taskdir.PLAN),
@@ -102,6 +104,14 @@ def retry(
         Event.RETRY, at=stamp(clock.now()), by=actor(), facts=facts, fields=fields, files={taskdir.PLAN: data}
     )
     store.change(ref, change)
+
+
+def _of_a_waiting(task: str, model: str) -> str:
+    """How a waiting task is started, with the model that it has or another one."""
+    return (
+        f"dispatch release {task} --now  starts it with its model\n"
+        f"dispatch cancel {task} && dispatch retry {task} --model {model}  with another one"
+    )
 
 
 def _own_notes(home: TaskDir) -> Callable[[str], bool]:

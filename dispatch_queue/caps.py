@@ -31,6 +31,11 @@ class Caps:
             return None
         return Caps(turns if self.turns else 0, round(cost, 6) if self.cost_usd else 0.0)
 
+    @property
+    def lifted(self) -> str:
+        """The options of `dispatch retry` that take them away."""
+        return " ".join([*(["--max-turns 0"] if self.turns else []), *(["--max-cost 0"] if self.cost_usd else [])])
+
     def said(self, used: "Used") -> str:
         """How much of each cap is used, as a reason says it."""
         parts = [f"{used.turns} of {self.turns} turns"] if self.turns else []
@@ -75,16 +80,17 @@ def can_cap(config: Config, backend: str) -> bool:
     return cli is not None and cli.capped
 
 
-def check(config: Config, backend: str, caps: Caps, models: Sequence[str]) -> None:
-    """Refuse caps that cannot be kept; `models` are offered. Raises BadInput."""
+def check(config: Config, backend: str, caps: Caps, models: Sequence[str], *, again: bool = False) -> None:
+    """Refuse caps that cannot be kept; `models` are offered. `again`: it is about a retry. Raises BadInput."""
     if math.isnan(caps.cost_usd):
         raise BadInput("--max-cost: not a number", hint="write an amount in USD: --max-cost 2.50")
     if not caps or can_cap(config, backend):
         return
     option, what = ("--max-cost", "cost") if caps.cost_usd else ("--max-turns", "turns")
     able = [model for model in models if can_cap(config, config.backend_of(model) or "")]
+    without = f"add {caps.lifted}, for no cap" if again else f"leave {option} out and set a --timeout"
     instead = f", or take a model that does: --model {able[0]}" if able else ""
     raise BadInput(
         f"{option} cannot be kept: backend `{backend}` does not tell its {what}",
-        hint=f"leave {option} out and set a --timeout{instead}",
+        hint=f"{without}{instead}",
     )

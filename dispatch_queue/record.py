@@ -236,6 +236,11 @@ class Standing:
     def final(self) -> bool:
         return self.state in FINAL
 
+    @property
+    def limited(self) -> bool:
+        """Whether it waits for the end of a limit, or of some trouble of its provider."""
+        return self.state is State.WAITING and self.attempt > 0 and bool(self.until) and not self.held
+
 
 def step(standing: Standing, entry: Entry) -> Standing:
     """The standing after one more entry."""

@@ -86,7 +86,7 @@ def queue_again(
         preamble = choice.prompt_addition if choice.name in here.config.aliases else before
         chosen = (choice.model, choice.backend, preamble)
     now = current(home.task(), dataclasses.replace(home.standing(), **dict[str, Any](caps)))
-    check(here.config, chosen[1] if chosen else now.backend, caps_of(now), list(here.config.models))
+    check(here.config, chosen[1] if chosen else now.backend, caps_of(now), list(here.config.models), again=True)
     store, ref = here.store(), here.ref(home)
     from dispatch_queue.mirror import enroll, sync
 

@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from dispatch_queue import when
+from dispatch_queue.caps import NO_CAPS, Caps, can_cap
 from dispatch_queue.cli.render import PAGE, age, line
 from dispatch_queue.config.clis import cli_of
 from dispatch_queue.config.schema import SHELL, Config
+from dispatch_queue.states import Event
 from dispatch_queue.usage import Usage
 
 _TEXTS = (
@@ -117,27 +119,34 @@ _OF_THE_CLI = frozenset({"auth", "missing", "root", "option"})  # one of another
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Offer:
-    """The models that may do better than the one that failed, best first. `gone`: it will not come back by itself."""
+    """The models that may do better than the one that failed, best first. `gone`: it will not come back by itself.
+
+    `lifted` are the options that take the task's caps away, where none of these models can keep them.
+    """
 
     failed: str
     models: tuple[str, ...] = ()
+    lifted: str = ""
     gone: bool = False
     was_default: bool = False
 
 
-def offer(config: Config, attempt: Attempt, model: str, before: Collection[str] = ()) -> Offer:
-    """What there is instead of `model`, which failed, as those of `before` did.
+def offer(config: Config, attempt: Attempt, model: str, before: Collection[str] = (), *, caps: Caps = NO_CAPS) -> Offer:
+    """What there is instead of `model`, which failed, as those of `before` did, or is at its limit.
 
-    Models of other CLIs come first, unless only the model is gone.
+    Models of other CLIs come first, unless only the model is gone. Those that cannot keep `caps` are a last resort.
     """
-    kind = attempt.failure.kind if attempt.failure else ""
+    kind = attempt.failure.kind if attempt.failure else "limit" if attempt.end == Event.LIMIT else ""
     backends = {name: found.backend for name, found in config.models.items() if name not in (model, *before)}
     foreign = [name for name, backend in backends.items() if backend != attempt.backend]
     same = [name for name, backend in backends.items() if backend == attempt.backend]
     alias = config.aliases.get(config.default or "")
+    models = _ordered(kind, same, foreign)
+    able = [name for name in models if not caps or can_cap(config, backends[name])]
     return Offer(
         failed=model,
-        models=tuple(_ordered(kind, same, foreign)),
+        models=tuple(able or models),
+        lifted="" if able else caps.lifted,
         gone=kind == "model" and model in config.models,
         was_default=model in (config.default, alias.model if alias else None),
     )
@@ -166,8 +175,13 @@ def cures(attempt: Attempt, retry: str, offer: Offer | None) -> list[str]:
         steps.append(retry)
     if offer is not None:
         more = " --make-default" if offer.was_default else ""
-        steps += [f"{retry} --model {model}{more}" for model in offer.models[:_OFFERED]]
+        steps += [f"{step}{more}" for step in switches(retry, offer)]
     return steps
+
+
+def switches(retry: str, offer: Offer) -> list[str]:
+    """The commands that go on with another model."""
+    return [f"{retry} --model {model} {offer.lifted}".rstrip() for model in offer.models[:_OFFERED]]
 
 
 def words(attempt: Attempt, now: datetime, *, running: bool = False) -> list[str]:

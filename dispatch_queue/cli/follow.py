@@ -15,7 +15,7 @@ from dispatch_queue.clock import SYSTEM
 from dispatch_queue.errors import DispatchError, Exit, StoreDown
 from dispatch_queue.overview import Card
 from dispatch_queue.record import Entry
-from dispatch_queue.states import FINAL, State
+from dispatch_queue.states import FINAL, Event, State
 from dispatch_queue.taskdir import TaskDir
 
 _LOOK_AGAIN_SECONDS = 5.0  # a file watch sees nothing that another host writes to a network disk
@@ -127,7 +127,10 @@ def run(
     since: int | None = None,
     timeout_seconds: float | None = None,
 ) -> Exit:
-    """`watch` or `wait` for these tasks: what happens after entry `since`, or from now on, and where they stand now."""
+    """`watch` or `wait` for these tasks: what happens after entry `since`, or from now on, and where they stand now.
+
+    A `quiet` one tells of limits alone, on standard error.
+    """
 
     def tell(task_id: str, entry: Entry) -> None:
         if as_json and not quiet:
@@ -136,10 +139,12 @@ def run(
             text = render.event_line(task_id, entry)
             if text is not None:
                 click.echo(text)
+        elif entry.event == Event.LIMIT and entry.state is State.WAITING:
+            click.echo(render.event_line(task_id, entry), err=True)  # it may take hours
 
     now = [overview.look(home) for home in homes] if since is None else []
-    if not quiet:
-        for card in now:
+    for card in now:
+        if not quiet or card.standing.limited:
             click.echo(render.summary(card), err=True)
     starts = {card.id: card.standing.seq for card in now} or {home.id: since or 0 for home in homes}
     end, cards = follow(here, homes, tell, since=starts, timeout_seconds=timeout_seconds)

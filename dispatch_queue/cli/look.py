@@ -13,6 +13,7 @@ from dispatch_queue.cli.standing import Here
 from dispatch_queue.clock import SYSTEM
 from dispatch_queue.errors import BadConfig, Exit
 from dispatch_queue.overview import Card
+from dispatch_queue.record import current
 from dispatch_queue.states import FINAL, State
 
 if TYPE_CHECKING:
@@ -122,13 +123,19 @@ def show(task: str, as_json: bool) -> int:
 
 
 def offer_of(here: Here, card: Card, attempts: "Sequence[Attempt]") -> "Offer | None":
-    """What there is instead of the model a task failed with; None where the configuration cannot tell."""
+    """What there is instead of the model a task failed with, or whose limit it waits for.
+
+    None where the configuration cannot tell.
+    """
+    from dispatch_queue.caps import caps_of
     from dispatch_queue.cli.attempt import offer
 
-    if card.standing.state is not State.FAILED or not attempts:
+    standing = card.standing
+    if card.task is None or not attempts or not (standing.state is State.FAILED or standing.limited):
         return None
     try:
-        return offer(here.config, attempts[-1], card.model, card.standing.failed)
+        caps = caps_of(current(card.task, standing))
+        return offer(here.config, attempts[-1], card.model, standing.failed, caps=caps)
     except BadConfig:
         return None
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from dispatch_queue.cli import attempt as attempts_in_words
-from dispatch_queue.cli.attempt import Attempt, Offer, cures
+from dispatch_queue.cli.attempt import Attempt, Offer, cures, switches
 from dispatch_queue.cli.render import (
     PAGE,
     activity,
@@ -74,6 +74,8 @@ def next_steps(card: Card, attempts: Sequence[Attempt], offer: Offer | None) -> 
         steps.append(line(card.unserved.fix))
     if state is State.WAITING:
         steps.append(command(card, "release", "" if card.standing.held else "--now"))
+        if offer is not None:
+            steps += [f"{command(card, 'cancel')} && {step}" for step in switches(command(card, "retry"), offer)]
     if state in HELD:
         steps += [command(card, "logs", "-f"), command(card, "note", '"…"')]
     if state in (State.DONE, State.FAILED) and attempts:

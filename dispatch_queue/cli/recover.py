@@ -40,7 +40,7 @@ def ask(here: Here, home: TaskDir) -> bool:
     """
     card = overview.look(home)
     found = offer_of(here, card, [Attempt.read(tried) for tried in overview.attempts(home)])
-    if found is None or not found.models:
+    if found is None or not found.models or found.lifted:
         return False
     chosen: str = click.prompt(
         f"{line(found.failed)} failed. Which model instead?",

@@ -212,6 +212,27 @@ def test_a_limit_with_a_time_keeps_every_task_of_the_account_and_family_until_th
     assert copy_of(house.box, first).standing().tries == 0
 
 
+def test_who_waits_is_told_once_of_a_limit_and_can_take_another_model(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-limit", until=in_seconds(3600))
+    waiting = house.box.start("submit", "--wait", "-m", "opus", "-i", "Work")
+    waiting.wait_for_line("work  waiting: claude limit until ")
+    late = house.box.start("wait", "work")
+    late.wait_for_line("work  waiting  0/1: claude limit until ")
+
+    refused = house.box.run("retry", "work", "--model", "sonnet", check=False)
+    switch = "dispatch cancel work && dispatch retry work --model sonnet"
+    assert switch in refused.stderr
+    assert f"  {switch}\n" in house.box.run("show", "work").stdout
+
+    house.box.run("cancel", "work")
+    assert waiting.wait().stderr.count("limit") == 1
+    assert late.wait().stderr.count("limit") == 1
+    house.box.run("retry", "work", "--model", "sonnet")
+    wait_for(lambda: state_of(house.box, "work") is S.DONE, "the task to go on with the other model")
+    assert house.started() == ["opus", "sonnet"]
+
+
 def test_the_worker_of_another_account_takes_what_comes_while_the_first_account_is_at_its_limit(house: House) -> None:
     house.set_up()
     house.fail("opus", "claude-limit", until=in_seconds(3600))
@@ -400,6 +421,8 @@ def test_no_model_takes_over_that_would_not_keep_the_caps(house: House) -> None:
     assert house.started() == ["opus"]
     refused = house.box.run("retry", task, "--model", "gpt-5.3-codex", check=False)
     assert refused.code == 2
+    assert "add --max-cost 0, for no cap" in refused.stderr
+    assert "  dispatch retry work --model gpt-5.3-codex --max-cost 0 --" in house.box.run("show", task).stdout
     house.box.run("retry", task, "--model", "gpt-5.3-codex", "--max-cost", "0")
     await_done(house.box, task)
 

@@ -62,5 +62,12 @@ def test_only_a_cli_that_tells_what_it_used_can_be_capped(backend: str, able: bo
         assert "--model opus" in (caught.value.hint or "")
 
 
+def test_who_retries_is_told_how_a_cap_is_taken_away() -> None:
+    with pytest.raises(BadInput) as caught:
+        check(CONFIG, "codex", Caps(1, 1.0), list(CONFIG.models), again=True)
+
+    assert caught.value.hint == ("add --max-turns 0 --max-cost 0, for no cap, or take a model that does: --model opus")
+
+
 def test_without_caps_every_backend_will_do() -> None:
     check(CONFIG, "mine", NO_CAPS, ())

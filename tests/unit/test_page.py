@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch_queue.cli.attempt import MEANING, Attempt, Failure, Offer, cures, offer
+from dispatch_queue.caps import Caps
+from dispatch_queue.cli.attempt import MEANING, Attempt, Failure, Offer, cures, offer, switches
 from dispatch_queue.cli.page import page
 from dispatch_queue.config.schema import Config, Model
 from dispatch_queue.overview import Doing, Warned
@@ -266,6 +267,40 @@ def test_a_key_that_is_not_valid_is_not_answered_with_a_log_in() -> None:
     assert step == (
         "unset ANTHROPIC_API_KEY; dispatch down && dispatch up  # or first set one that is valid  (on build-1)"
     )
+
+
+@pytest.mark.parametrize(
+    ("caps", "commands"),
+    [
+        (Caps(cost_usd=1), ["retry --model sonnet"]),
+        (Caps(turns=3), ["retry --model sonnet"]),
+    ],
+)
+def test_a_model_that_cannot_keep_the_caps_is_not_offered_beside_one_that_can(caps: Caps, commands: list[str]) -> None:
+    failed = read(failure=FAILURE | {"kind": "limit"})
+
+    assert switches("retry", offer(CONFIG, failed, "opus", caps=caps)) == commands
+
+
+def test_where_no_model_can_keep_the_caps_the_command_takes_them_away() -> None:
+    offered = offer(CONFIG, read(failure=FAILURE), "opus", caps=Caps(3, 1))
+
+    assert switches("retry", offered) == ["retry --model gpt-5.2 --max-turns 0 --max-cost 0"]
+
+
+def test_the_page_of_a_task_that_waits_for_a_limit_names_the_way_to_another_model() -> None:
+    waiting = card(
+        standing={"state": State.WAITING, "reason": "claude limit until 16:11", "until": "2026-11-23T16:11Z"}
+    )
+    held_back = read(end="limit", failure=None)
+
+    shown = page(waiting, [held_back], [], NOW, offer=offer(CONFIG, held_back, "opus"))
+
+    assert shown[shown.index("next") + 1 :] == [
+        "  dispatch release migrate-orders --now",
+        "  dispatch cancel migrate-orders && dispatch retry migrate-orders --model gpt-5.2",
+        "  dispatch cancel migrate-orders && dispatch retry migrate-orders --model sonnet",
+    ]
 
 
 def test_a_model_that_failed_before_is_not_offered_again() -> None:
