@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _MOST = 10**15  # more is a forgery, and would fill a screen
+_OF_A_SESSION = ("input_tokens", "cached_tokens", "output_tokens", "cost_usd")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +30,22 @@ class Usage:
             cost_usd=_dollars(known.get("cost_usd")),
             turns=_count(known.get("turns")),
         )
+
+    def since(self, before: "Usage") -> "Usage":
+        """What was used after `before` in the same session. Turns are told of each run alone.
+
+        Where less is told than before, the CLI has begun to count anew.
+        """
+        pairs = [(name, getattr(self, name), getattr(before, name)) for name in _OF_A_SESSION]
+        known = [(name, now, was) for name, now, was in pairs if now is not None and was is not None]
+        if any(now < was for _, now, was in known):
+            return self
+        return dataclasses.replace(self, **{name: round(now - was, 9) for name, now, was in known})
+
+    def most(self, other: "Usage") -> "Usage":
+        """The larger of each figure that one of them knows."""
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in _OF_A_SESSION]
+        return Usage(**{name: max((one for one in both if one is not None), default=None) for name, *both in pairs})
 
     def words(self) -> str:
         """`2 turns, 300 tokens in (60 cached), 50 out, $0.0010`."""

@@ -1,7 +1,7 @@
 """An attempt as its result.json tells it, and in words. An agent can have written there, so nothing is trusted."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -93,6 +93,19 @@ def _number(value: Any) -> int | None:
 def _failure(value: Any) -> Failure | None:
     kind = _text(value.get("kind")) if isinstance(value, dict) else None
     return Failure(kind, _text(value.get("text")) or "", _text(value.get("until"))) if kind else None
+
+
+def alone(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """The attempts, each with what it has used itself: a CLI tells what its session has used so far."""
+    found = []
+    so_far: dict[str, Usage] = {}
+    for attempt in attempts:
+        if attempt.session is not None:
+            before = so_far.get(attempt.session, Usage())
+            so_far[attempt.session] = before.most(attempt.usage)
+            attempt = dataclasses.replace(attempt, usage=attempt.usage.since(before))
+        found.append(attempt)
+    return found
 
 
 # What a kind of failure means; how to get over it, see `cures`.

@@ -102,14 +102,14 @@ def _overall(cards: Sequence[Card], as_json: bool) -> int:
 @_as_json
 def show(task: str, as_json: bool) -> int:
     """Show TASK: plan, questions and answers, attempts, result, and what to do next."""
-    from dispatch_queue.cli.attempt import Attempt
+    from dispatch_queue.cli.attempt import Attempt, alone
     from dispatch_queue.cli.page import page
 
     here = Here()
     home = here.task(task)
     here.reconcile(home.id)
     [card] = unserved.with_reasons(here, [_alive(overview.look(home))])
-    attempts = [Attempt.read(found) for found in overview.attempts(home)]
+    attempts = alone(map(Attempt.read, overview.attempts(home)))
     answers, warnings = overview.answered(home), overview.warnings(home)
     if as_json:
         told = [dataclasses.asdict(attempt) for attempt in attempts]

@@ -3,7 +3,7 @@
 import pytest
 
 from dispatch_queue.states import State
-from tests.agents.commands import END, FINISH, TICK, through
+from tests.agents.commands import BLOCK, END, FINISH, TICK, ask, through
 from tests.agents.conftest import CLAUDE, CODEX, Cli
 from tests.agents.script import Model, Run
 from tests.support.sandbox import Sandbox
@@ -12,6 +12,7 @@ from tests.support.waiting import wait_for
 
 WITHIN_SECONDS = 60.0
 SHOWN = {"claude": "Bash: ", "codex": "$ "}
+OUTPUT = {"claude": 25, "codex": 40}  # tokens of an answer of the model's
 
 
 def test_a_run_is_shown_in_words_while_it_goes_on_and_afterwards(
@@ -37,6 +38,21 @@ def test_a_run_is_shown_in_words_while_it_goes_on_and_afterwards(
     shown = box.run("show", task).stdout
     assert f"session {result_of(box, task)['session']}, " in shown
     assert " tokens in" in shown
+
+
+def test_each_attempt_of_a_session_is_shown_with_what_it_has_used_itself(box: Sandbox, model: Model, cli: Cli) -> None:
+    model.plays("paint", [ask("Which colour?"), BLOCK, END], [*4 * [Run("true")], TICK, FINISH, END])
+    task = submit(box, "--name", "paint", "--question-timeout", "1", items=("Paint it",), model=cli.model)
+    await_state(box, task, State.PARKED, limit=WITHIN_SECONDS)
+    first = len(model.of(task))
+
+    box.run("answer", task, "blue")
+    await_state(box, task, State.DONE, limit=WITHIN_SECONDS)
+
+    both = len(model.of(task))
+    told = [attempt["usage"] for attempt in box.run("show", task, "--json").json["attempts"]]
+    assert len(model.sessions(task)) == 1
+    assert [usage["output_tokens"] for usage in told] == [OUTPUT[cli.name] * many for many in (first, both - first)]
 
 
 @pytest.mark.parametrize("logged_in", [True, False])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatch_queue.caps import Caps
-from dispatch_queue.cli.attempt import MEANING, Attempt, Failure, Offer, cures, offer, switches
+from dispatch_queue.cli.attempt import MEANING, Attempt, Failure, Offer, alone, cures, offer, switches
 from dispatch_queue.cli.page import page
 from dispatch_queue.config.schema import Config, Model
 from dispatch_queue.overview import Doing, Warned
@@ -323,6 +323,30 @@ def test_a_result_is_read_as_it_was_written() -> None:
     assert attempt.usage == Usage(300, 60, 50, 1.25, 2)
     assert attempt.failure == Failure("auth", "Invalid API key", None)
     assert (attempt.denials, attempt.retries, attempt.left) == (("Bash: x",), 2, ("build/",))
+
+
+# -- what each attempt has used --------------------------------------------------------------------------------------
+
+
+def used(cost: float | None, tokens: int | None, session: str | None = "s", turns: int = 2) -> Attempt:
+    told = {"input_tokens": tokens, "cached_tokens": tokens, "output_tokens": tokens}
+    return read(session=session, usage={**told, "cost_usd": cost, "turns": turns})
+
+
+@pytest.mark.parametrize(
+    ("told", "own"),
+    [
+        ([used(0.0059, 900), used(0.0099, 1500, turns=3)], [used(0.0059, 900), used(0.004, 600, turns=3)]),
+        ([used(1, 10), used(None, None), used(3, 30)], [used(1, 10), used(None, None), used(2, 20)]),
+        ([used(None, 10), used(3, 30)], [used(None, 10), used(3, 20)]),
+        ([used(1, 10), used(0, 0), used(3, 30)], [used(1, 10), used(0, 0), used(2, 20)]),
+        ([used(1, 10), used(1, 10, "t"), used(2, 20)], [used(1, 10), used(1, 10, "t"), used(1, 10)]),
+        ([used(1, 10, None), used(2, 20, None)], [used(1, 10, None), used(2, 20, None)]),
+    ],
+    ids=["carried on", "one was killed", "cost was unknown", "told less", "another session", "no session"],
+)
+def test_an_attempt_is_shown_with_what_it_has_used_itself(told: list[Attempt], own: list[Attempt]) -> None:
+    assert alone(told) == own
 
 
 JSON = st.recursive(
