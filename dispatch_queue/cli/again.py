@@ -9,6 +9,7 @@ import click
 from dispatch_queue import again, producer
 from dispatch_queue.caps import LARGEST_COST_USD, caps_of, check
 from dispatch_queue.cli.standing import Here
+from dispatch_queue.config.schema import SHELL
 from dispatch_queue.errors import BadInput, DispatchError, Exit, StoreDown
 from dispatch_queue.record import Isolation, current
 from dispatch_queue.taskdir import TaskDir
@@ -80,6 +81,11 @@ def queue_again(
 
         models = Models(here)
         choice, _ = startable(here, models.choose("", model))
+        if choice.backend == SHELL and home.task().self_planned:
+            raise BadInput(
+                f"`{choice.model}` runs commands, and cannot work on a prompt",
+                hint=f"take an agent's model, or give commands: dispatch submit -m {SHELL} -i 'Test: `make`'",
+            )
         models.keep()
         fallback = here.config.fallback_of(choice.model)
         before = current(home.task(), home.standing()).preamble  # an alias's, which another model gets too

@@ -150,7 +150,8 @@ def offer(config: Config, attempt: Attempt, model: str, before: Collection[str] 
     Models of other CLIs come first, unless only the model is gone. Those that cannot keep `caps` are a last resort.
     """
     kind = attempt.failure.kind if attempt.failure else "limit" if attempt.end == Event.LIMIT else ""
-    backends = {name: found.backend for name, found in config.models.items() if name not in (model, *before)}
+    failed = (model, *before)
+    backends = {name: one.backend for name, one in config.models.items() if name not in failed and one.backend != SHELL}
     foreign = [name for name, backend in backends.items() if backend != attempt.backend]
     same = [name for name, backend in backends.items() if backend == attempt.backend]
     alias = config.aliases.get(config.default or "")

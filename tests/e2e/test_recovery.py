@@ -311,6 +311,19 @@ def test_a_passing_failure_is_tried_again_later_and_holds_nobody_else_back(house
     assert copy_of(house.box, task).standing().stalls == 0
 
 
+def test_a_task_of_a_prompt_alone_is_not_given_to_the_shell(house: House) -> None:
+    house.set_up()
+    house.fail("opus", "claude-auth-login")
+    task = submit(house.box, "Fix `foo`", model="opus")
+    await_state(house.box, task, S.FAILED)
+
+    refused = house.box.run("retry", task, "--model", "shell", check=False)
+
+    assert refused.code == 2
+    assert "`shell` runs commands, and cannot work on a prompt" in refused.stderr
+    assert state_of(house.box, task) is S.FAILED
+
+
 def test_a_retry_with_another_model_brings_what_takes_over_from_that_one(house: House) -> None:
     house.set_up(fallback={"sonnet": ["gpt-5.3-codex"]})
     for model in ("opus", "sonnet"):

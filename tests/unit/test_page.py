@@ -303,6 +303,12 @@ def test_the_page_of_a_task_that_waits_for_a_limit_names_the_way_to_another_mode
     ]
 
 
+def test_the_shell_is_not_offered_in_the_place_of_an_agent() -> None:
+    config = Config(models={"opus": Model("claude"), "shell": Model("shell")})
+
+    assert offer(config, read(failure=FAILURE), "opus").models == ()
+
+
 def test_a_model_that_failed_before_is_not_offered_again() -> None:
     failed = read(backend="codex", failure=FAILURE | {"kind": "limit"})
 
