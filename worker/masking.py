@@ -3,11 +3,11 @@
 import itertools
 import os
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from worker.spelling import Spelling, before_cut_escape
+from worker.spelling import Plain, Spelling, before_cut_escape
 
 # A word of a variable's name that tells of a secret: at a word's end, as in PGPASSWORD, where no ordinary word ends so.
 _SECRET_WORD: Final = re.compile(
@@ -18,6 +18,8 @@ _SECRET_WORD: Final = re.compile(
 _ABOUT: Final = ("DIR", "FILE", "FOLDER", "HOME", "METHOD", "MODE", "NAME", "PATH", "SOCK", "SOCKET", "TYPE")
 _BORDER: Final = "-----"  # of a PEM block: the same in all of them
 SHORTEST: Final = 8  # characters; a shorter value is found in ordinary words
+
+Hit = tuple[int, int, bytes]  # where a secret begins and ends, and what takes its place
 
 
 class Masker:
@@ -40,43 +42,38 @@ class Masker:
     def mask(self, data: bytes) -> bytes:
         """`data` with the name of its variable in the place of each secret."""
         plain = self._spelling.plain(data)
-        hits = []
-        for secret, name in self._secrets:
-            at = plain.data.find(secret)
-            while at >= 0:
-                end = at + len(secret)
-                hits.append((plain.place(at), plain.place(end), name))
-                plain.data[at:end] = bytes(len(secret))  # no other one is to be found in it
-                at = plain.data.find(secret, end)
-        parts, done = [], 0
-        for start, end, name in sorted(hits):
-            parts += [data[done:start], name]
-            done = end
-        return b"".join([*parts, data[done:]])
+        return _replaced(data, plain, self._hits(plain))
 
     def text(self, text: str) -> str:
-        return self.mask(text.encode(errors="surrogateescape")).decode(errors="surrogateescape")
+        return self.mask(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
     def unlike(self, given: Set[bytes], data: bytes, bare: Callable[[bytes], bytes]) -> bytes:
         """`data`, masked but for the lines that are `given`, when they are `bare`."""
         runs = itertools.groupby(data.splitlines(keepends=True), key=lambda line: bare(line) in given)
         return b"".join(b"".join(lines) if known else self.mask(b"".join(lines)) for known, lines in runs)
 
-    def whole(self, data: bytes) -> int:
-        """How many bytes of `data` can be masked now: after them the beginning of a secret may stand, cut off."""
+    def begin(self, data: bytes) -> tuple[bytes, bytes]:
+        """What of `data` can be masked now, masked, and the rest: a secret may begin there that is cut off."""
         if not self._secrets:
-            return len(data)
+            return data, b""
         plain = self._spelling.plain(data[: before_cut_escape(data)])
         cut = min(_beginning(secret, plain.data) for secret, _ in self._secrets)
-        return plain.place(self._before_secret(plain.data, cut))
+        hits = self._hits(plain)
+        cut = next((start for start, end, _ in hits if start < cut < end), cut)
+        at = plain.place(cut)
+        return _replaced(data[:at], plain, [hit for hit in hits if hit[1] <= cut]), data[at:]
 
-    def _before_secret(self, data: bytearray, cut: int) -> int:
-        """`cut`, or the start of a secret that it would cut in two."""
-        for secret, _ in self._secrets:
-            at = data.find(secret, max(0, cut - len(secret) + 1), cut + len(secret) - 1)
-            if 0 <= at < cut:
-                return self._before_secret(data, at)
-        return cut
+    def _hits(self, plain: Plain) -> list[Hit]:
+        """The secrets in `plain`, of which they are taken out; of two that overlap the longer."""
+        hits = []
+        for secret, name in self._secrets:
+            at = plain.data.find(secret)
+            while at >= 0:
+                end = at + len(secret)
+                hits.append((at, end, name))
+                plain.data[at:end] = bytes(len(secret))
+                at = plain.data.find(secret, end)
+        return sorted(hits)
 
 
 NO_SECRETS: Final = Masker({})
@@ -91,15 +88,22 @@ class MaskedStream:
 
     def feed(self, data: bytes) -> bytes:
         """What can be written now."""
-        data = self._held + data
-        whole = self._masker.whole(data)
-        self._held = data[whole:]
-        return self._masker.mask(data[:whole])
+        masked, self._held = self._masker.begin(self._held + data)
+        return masked
 
     def rest(self) -> bytes:
         """What was waiting for more."""
         held, self._held = self._held, b""
         return self._masker.mask(held)
+
+
+def _replaced(data: bytes, plain: Plain, hits: Iterable[Hit]) -> bytes:
+    """`data` with names in the place of `hits` in what it is as `plain`."""
+    parts, done = [], 0
+    for start, end, name in hits:
+        parts += [data[done : plain.place(start)], name]
+        done = plain.place(end)
+    return b"".join([*parts, data[done:]])
 
 
 def _beginning(secret: bytes, data: bytearray) -> int:

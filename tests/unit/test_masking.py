@@ -122,6 +122,12 @@ def test_a_secret_in_json_in_json_is_masked() -> None:
     assert Masker({"API_KEY": value}).text(said) == json.dumps(json.dumps({"key": "[API_KEY]"}))
 
 
+def test_text_with_half_a_character_which_json_can_spell_is_masked_too() -> None:
+    half = json.loads('"\\ud83d \\udc80"')
+
+    assert Masker(ENVIRON).text(f"{half}{VALUE}") == f"{half}[ANTHROPIC_API_KEY]"
+
+
 def test_escapes_of_other_text_stay_as_they_are() -> None:
     said = json.dumps({"text": 'a "quoted" \\path/\x1b\n'}).replace("/", "\\u002f")
 
@@ -182,6 +188,15 @@ def test_secrets_that_overlap_leave_nothing_of_either(pieces: list[bytes]) -> No
 
     assert not [value for value in environ.values() if value.encode() in shown]
     assert shown == Masker(environ).mask(b"".join(pieces))
+
+
+def test_a_secret_that_repeats_itself_is_masked_in_an_endless_run_of_it_and_little_waits() -> None:
+    stream = MaskedStream(Masker({"DB_PASSWORD": "00000000"}))
+
+    shown = [stream.feed(b"0" * 1001) for _ in range(100)]
+
+    assert min(map(len, shown)) >= 1001 // 8
+    assert b"".join([*shown, stream.rest()]) == b"[DB_PASSWORD]" * (100100 // 8) + b"0" * (100100 % 8)
 
 
 def test_nothing_waits_that_is_not_the_beginning_of_a_secret() -> None:
