@@ -49,7 +49,7 @@ class Warned(NamedTuple):
 
 
 class Unserved(NamedTuple):
-    """Why no worker takes a queued task, and the command that changes it."""
+    """Why no worker takes a queued task, or nobody lets a waiting one go, and the command that changes it."""
 
     reason: str
     fix: str
@@ -88,7 +88,7 @@ class Card:
     @property
     def reason(self) -> str:
         """Why it is in its state; "" if there is nothing to say."""
-        return self.standing.reason or (self.unserved.reason if self.unserved else "")
+        return "; ".join(filter(None, (self.standing.reason, self.unserved.reason if self.unserved else "")))
 
     @property
     def model(self) -> str:

@@ -86,4 +86,4 @@ def next_steps(card: Card, attempts: Sequence[Attempt], offer: Offer | None) -> 
         steps += cures(attempts[-1], command(card, "retry"), offer)
     elif state in (State.FAILED, State.CANCELLED):
         steps.append(command(card, "retry"))
-    return steps
+    return list(dict.fromkeys(steps))

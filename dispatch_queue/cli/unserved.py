@@ -1,4 +1,4 @@
-"""Why queued tasks are taken by no worker, as far as that is known here."""
+"""Why queued tasks are taken by no worker, and waiting ones let go by nobody, as far as that is known here."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dispatch_queue.cli.render import line
+from dispatch_queue.cli.render import command, line
 from dispatch_queue.cli.standing import Here
 from dispatch_queue.errors import BadConfig, StoreDown
 from dispatch_queue.locks import MIRROR, is_held
 from dispatch_queue.overview import Card, Unserved
 from dispatch_queue.record import Task, current
 from dispatch_queue.states import State
+from dispatch_queue.taskdir import TaskDir
 
 if TYPE_CHECKING:
     from dispatch_queue.producer import Submitted
@@ -20,16 +21,17 @@ if TYPE_CHECKING:
 
 
 def with_reasons(here: Here, cards: Sequence[Card]) -> list[Card]:
-    """The cards, those of queued tasks with why no worker takes them. Asks Redis only if this command has done so."""
+    """The cards, with why a queued or waiting task stays so. Asks Redis only if this command has done so."""
+    cards = [dataclasses.replace(card, unserved=_left_alone(card)) for card in cards]
     if not any(card.standing.state is State.QUEUED for card in cards):
-        return list(cards)
+        return cards
     try:
         served = _seen(here)
         own = here.config.redis.url is None
     except (BadConfig, StoreDown):
         served = None
     if served is None:
-        return list(cards)
+        return cards
     from dispatch_queue.served import unserved
 
     return [
@@ -38,6 +40,14 @@ def with_reasons(here: Here, cards: Sequence[Card]) -> list[Card]:
         else card
         for card in cards
     ]
+
+
+def _left_alone(card: Card) -> Unserved | None:
+    """What there is to know of a task that waits for one whose directory somebody has removed."""
+    if card.standing.state is not State.WAITING:
+        return None
+    gone = [name for name in card.standing.after if not TaskDir(card.home.base, name).exists()]
+    return Unserved(f"`{gone[0]}` is not there any more", command(card, "release", "--now")) if gone else None
 
 
 def _seen(here: Here) -> "Served | None":

@@ -1,6 +1,7 @@
 """Tasks that wait, run by a real worker: after each other, at a time, when released; many at once; once more."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -52,6 +53,21 @@ def test_tasks_run_one_after_the_other_when_they_wait_for_each_other(box: Projec
     assert box.run("wait", "third").code == 0
     assert said(box) == ["first", "second", "third"]
     assert states_of(box, "third") == [S.WAITING, S.QUEUED, S.RUNNING, S.DONE]
+
+
+def test_of_a_task_that_waits_for_one_whose_folder_was_removed_the_way_on_is_told(box: Project) -> None:
+    submit(box, "--name", "first", "--hold", items=(SAY,))
+    submit(box, "--name", "second", "--after", "first", items=(SAY,))
+
+    shutil.rmtree(box.task("first"))
+
+    below = [line.strip() for line in box.run("ls").stdout.splitlines()[-2:]]
+    assert below == ["`first` is not there any more", "dispatch release second --now"]
+    shown = box.run("show", "second").stdout
+    assert "`first` is not there any more" in shown
+    assert shown.count("dispatch release second --now") == 1
+    box.run("release", "second", "--now")
+    assert box.run("wait", "second").code == 0
 
 
 def test_a_task_fails_with_the_one_it_waited_for_unless_it_does_not_care(box: Project, gate: Gate) -> None:
