@@ -100,7 +100,7 @@ class Store:
     def check_writes(self) -> None:
         """Raise StoreDown while Redis answers and refuses what is written: it is full, or another's copy."""
         with _answering(self.url):
-            self._redis.set(keys.written(), b"1", ex=WORKER_FORGOTTEN_AFTER_SECONDS)
+            self._redis.set(keys.written(), b"1")
 
     def change(self, ref: Ref, change: Change) -> Changed:
         """Do `change`, and tell the host of the home copy.
